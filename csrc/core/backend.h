@@ -1,0 +1,62 @@
+// A backend is a table of C functions with a version. `cpu` is inside the addon; side libraries export
+// `const swiftkv::BackendTable* swiftkv_backend(void)` and are opened through the same path.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/ops.h"
+#include "core/status.h"
+
+namespace swiftkv {
+
+class ThreadPool;
+struct Device;  // a backend's own state, opaque outside it
+
+inline constexpr uint32_t kBackendAbi = 1;
+
+struct DeviceOptions {
+  ThreadPool* pool;  // the environment's pool; a backend on another device may ignore it
+  int32_t threads;   // how many threads of the pool this device may use, >= 1
+  int32_t level;     // cpu: the ISA level to run (CpuLevel), chosen and checked by TypeScript; others: device index
+};
+
+// What an op may use besides its params. scratch holds at least scratch_bytes(kind, params at capacity).
+struct OpContext {
+  std::byte* scratch;  // 64-byte aligned
+  size_t scratch_bytes;
+};
+
+// Rows [dst_row, dst_row + rows) of a weight matrix, from row-major source elements.
+struct PackParams {
+  const void* src;  // [rows, k] in src_dtype
+  DType src_dtype;  // f32, bf16, f16
+  int64_t rows;
+  int64_t dst_row;
+  Matrix dst;  // data is written; panels or row_major
+};
+
+struct BackendTable {
+  uint32_t abi;
+  const char* name;
+
+  Status (*open)(const DeviceOptions* options, Device** out);
+  void (*close)(Device* device);
+
+  // Device memory, 64-byte aligned, zero-filled and touched.
+  Status (*allocate)(Device* device, size_t bytes, void** out);
+  void (*release)(Device* device, void* data, size_t bytes);
+  Status (*upload)(Device* device, void* dst, const void* src, size_t bytes);
+  Status (*download)(Device* device, void* dst, const void* src, size_t bytes);
+
+  size_t (*matrix_bytes)(DType dtype, Layout layout, int64_t n, int64_t k);
+  Status (*pack)(Device* device, const PackParams* params);
+  Status (*unpack)(Device* device, const Matrix* matrix, float* out);  // row-major [n, k]
+
+  size_t (*scratch_bytes)(Device* device, OpKind kind, const void* params);
+  Status (*run)(Device* device, OpKind kind, const void* params, const OpContext* context);
+};
+
+const BackendTable* cpu_backend();
+
+}  // namespace swiftkv

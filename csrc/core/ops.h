@@ -1,0 +1,278 @@
+// The op table: one params struct per op. Every pointer has its shape beside it; rows are contiguous.
+// A kernel takes its struct whole and gets nothing else but a context. Values are complete and checked.
+//
+// Symbols: rows = rows of this call, d = model width, Hq/Hk = query/KV heads, hd = head width, ff = MLP width,
+// V = vocabulary, B = sequences of the half, NB = blocks of a pool.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace swiftkv {
+
+inline constexpr int kBlockTokens = 16;  // tokens in one block of the paged cache
+
+// The values are part of the boundary with side libraries.
+enum class OpKind : int32_t {
+  embed,
+  rms_norm,
+  linear,
+  qkv_rope_cache,
+  q_rope,
+  swiftkv_project,
+  attention,
+  attention_decode,
+  attention_prefill,
+  silu_mul,
+  gather_rows,
+  logprobs,
+  sample,
+  kv_quantize,
+  kv_dequantize,
+  copy_blocks,
+  quantize_rows,
+  rope_table,
+  copy_rows,
+  count
+};
+inline constexpr int kOpCount = static_cast<int>(OpKind::count);
+
+// Activations: f32 or bf16, row-major, contiguous.
+struct Activation {
+  void* data;
+  DType dtype;
+};
+
+enum class Layout : int32_t {
+  row_major = 0,
+  // Weight matrices [n, k] of the cpu backend, one layout for all ISA levels: panels of 64 outputs, the last one padded
+  // with zero outputs; inside a panel, k is the slow axis.
+  //   f32:        [ceil(n/64)][k][64]
+  //   bf16, f16:  [ceil(n/64)][ceil(k/2)][64][2]   (pairs along k are adjacent; an odd k is padded with zero)
+  panels = 1,
+};
+inline constexpr int kPanel = 64;
+
+// A weight matrix W [n, k]; y = a W^T.
+struct Matrix {
+  const void* data;
+  DType dtype;  // f32 or bf16 (more with 8-bit weights)
+  Layout layout;
+  int64_t n, k;
+};
+
+// What one half of the model (all rows, or the surviving rows) knows of its rows. Built up front, never rewritten.
+// Row i of sequence b (query_start[b] <= i < query_start[b+1]) sees keys 0..positions[i] of that sequence.
+struct RowsView {
+  int64_t rows;
+  int32_t num_seqs;             // B
+  const int32_t* positions;     // [rows]
+  const int32_t* query_start;   // [B+1], ascending, query_start[0] = 0, query_start[B] = rows
+  const int32_t* context_len;   // [B] keys of the sequence that exist once this step has written its own
+  const int32_t* table_row;     // [B] row of block_tables that the sequence uses
+  const int32_t* block_tables;  // [table rows, table_stride] block ids
+  int32_t table_stride;
+};
+
+enum class KvScales : int32_t {
+  none = 0,      // f32 and bf16 caches
+  dynamic = 1,   // per token and head, stored in the block: s = max|x| / 448, 1 if max is 0
+  per_head = 2,  // static, from a checkpoint; k_scale/v_scale [Hk] (a per-tensor scale is repeated)
+};
+
+// One distinct cache of the pool. A block is, per KV head: K[16][hd], V[16][hd] in dtype, then for dynamic scales
+// k_scale[16], v_scale[16] in f32. head_bytes = that; block_bytes = Hk * head_bytes. Blocks are contiguous.
+struct KvCache {
+  std::byte* data;
+  DType dtype;  // f32, bf16, fp8_e4m3
+  KvScales scales;
+  int32_t num_blocks, num_kv_heads, head_dim;
+  int64_t head_bytes, block_bytes;
+  const float* k_scale;  // [Hk] when scales = per_head
+  const float* v_scale;  // [Hk]
+};
+
+// x[i] = f32(table[ids[i]])
+struct EmbedParams {
+  int64_t rows;
+  const int32_t* ids;  // [rows]
+  Matrix table;        // [V, d], row_major or panels (tied embeddings are stored once, as the head's panels)
+  float* x;            // [rows, d]
+};
+
+// out = w * (x * rsqrt(mean(x^2) + eps)), f32 inside, one rounding
+struct RmsNormParams {
+  int64_t rows, dim;
+  const float* x;  // [rows, dim]
+  const float* w;  // [dim]
+  float eps;
+  Activation out;  // [rows, dim]
+};
+
+// y = a W^T + bias, or y += a W^T + bias with accumulate (y is then the f32 residual stream).
+// bf16 weights take bf16 activations, f32 weights f32 activations; accumulation is f32.
+struct LinearParams {
+  int64_t rows;
+  Activation a;       // [rows, k]
+  Matrix w;           // [n, k]
+  const float* bias;  // [n] or null
+  bool accumulate;
+  Activation y;  // [rows, n]; f32 when accumulate
+};
+
+// Projects q, k, v at once, adds the bias, rotates q and k, stores q and writes k, v to the pages.
+struct QkvRopeCacheParams {
+  int64_t rows;
+  int32_t num_heads, num_kv_heads, head_dim;
+  Activation a;              // [rows, d]
+  Matrix w;                  // [(Hq + 2 Hk) hd, d]: q rows, then k, then v
+  const float* bias;         // [(Hq + 2 Hk) hd] or null
+  const float* rope;         // [max positions, hd]: cos[hd/2], then sin[hd/2]
+  const int32_t* positions;  // [rows]
+  const int32_t* slots;      // [rows] block * 16 + offset; -1 writes nothing
+  Activation q;              // [rows, Hq, hd]
+  KvCache cache;
+};
+
+struct QRopeParams {
+  int64_t rows;
+  int32_t num_heads, head_dim;
+  Activation a;       // [rows, d]
+  Matrix w;           // [Hq hd, d]
+  const float* bias;  // [Hq hd] or null
+  const float* rope;  // [max positions, hd]
+  const int32_t* positions;
+  Activation q;  // [rows, Hq, hd]
+};
+
+// z = norm(x) once, then K and V of all later groups in one matrix product, rotated, quantized and scattered.
+// Scratch: z [rows, d] plus tiles; K and V never exist outside pages and tiles.
+struct SwiftkvProjectParams {
+  int64_t rows, dim;
+  int32_t num_groups, num_kv_heads, head_dim;
+  const float* x;     // [rows, d]
+  const float* norm;  // [d]
+  float eps;
+  Matrix w;                  // [groups * 2 Hk hd, d]: for each group its k rows, then its v rows
+  const float* bias;         // [groups * 2 Hk hd] or null
+  const float* rope;         // [max positions, hd]
+  const int32_t* positions;  // [rows]
+  const int32_t* slots;      // [rows]
+  const KvCache* caches;     // [groups]
+};
+
+// o = softmax(q K^T / sqrt(hd)) V over the pages. attention sends sequences with one query row to attention_decode and
+// the rest to attention_prefill; the bits of a row are the same in both.
+struct AttentionParams {
+  RowsView half;
+  int32_t num_heads;
+  Activation q;  // [rows, Hq, hd]
+  KvCache cache;
+  float scale;   // 1 / sqrt(hd)
+  Activation o;  // [rows, Hq hd]
+};
+
+// out = silu(gate) * up
+struct SiluMulParams {
+  int64_t rows, ff;
+  Activation gate_up;  // [rows, 2 ff]: gate, then up
+  Activation out;      // [rows, ff]
+};
+
+// out[i] = x[index[i]]
+struct GatherRowsParams {
+  int64_t rows, dim;
+  const float* x;        // [source rows, dim]
+  const int32_t* index;  // [rows]
+  float* out;            // [rows, dim]
+};
+
+// Log-softmax of each row, reduced: the chosen token's, its rank (tokens strictly more likely, plus 1) and the top k
+// (descending, ties by lower id).
+struct LogprobsParams {
+  int64_t rows, vocab;
+  int32_t top_k;        // 0..vocab
+  const float* logits;  // [rows, V]
+  const int32_t* ids;   // [rows] chosen tokens
+  float* chosen;        // [rows]
+  int32_t* rank;        // [rows]
+  int32_t* top_ids;     // [rows, top_k] or null when top_k = 0
+  float* top_logprobs;  // [rows, top_k]
+};
+
+// One running sequence's sampler; lives natively from admission on (SamplerTable), written only while no step reads it.
+struct SamplerSlot {
+  float temperature;  // 0 = greedy (lowest id among equals)
+  float top_p;        // 1 = off
+  float min_p;        // 0 = off
+  int32_t top_k;      // 0 = off
+  uint64_t seed;
+  uint32_t choice;  // index of the choice when n > 1
+  uint32_t reserved;
+};
+
+// ids[i] = the next token of row i; -1 if the row holds NaN or +Inf, or nothing is allowed. The random number is a
+// function of (seed, choice, output position) alone.
+struct SampleParams {
+  int64_t rows, vocab;
+  const float* logits;              // [rows, V]
+  const SamplerSlot* samplers;      // [slots]
+  const int32_t* slots;             // [rows]
+  const int32_t* output_positions;  // [rows] index of this token among the sequence's outputs
+  const uint32_t* bitmask;          // [rows, ceil(V/32)] or null; bit set = allowed
+  int32_t* ids;                     // [rows]
+};
+
+// Writes rows of k and v to the pages of one cache (the cache's own dtype and scales).
+struct KvQuantizeParams {
+  int64_t rows;
+  const float* k;        // [rows, Hk, hd]
+  const float* v;        // [rows, Hk, hd]
+  const int32_t* slots;  // [rows]; -1 skips
+  KvCache cache;
+};
+
+// Reads rows back: k[i], v[i] from slots[i].
+struct KvDequantizeParams {
+  int64_t rows;
+  const int32_t* slots;  // [rows]
+  KvCache cache;
+  float* k;  // [rows, Hk, hd]
+  float* v;  // [rows, Hk, hd]
+};
+
+// For every cache of the pool: block to[i] = block from[i]. One memcpy each.
+struct CopyBlocksParams {
+  int64_t pairs;
+  const int32_t* from;    // [pairs]
+  const int32_t* to;      // [pairs]
+  const KvCache* caches;  // [num_caches]
+  int32_t num_caches;
+};
+
+// Per row: scale = max|a| / 448 (1 if max is 0), codes = fp8(a / scale).
+struct QuantizeRowsParams {
+  int64_t rows, dim;
+  Activation a;    // [rows, dim]
+  uint8_t* codes;  // [rows, dim] e4m3
+  float* scales;   // [rows]
+};
+
+// table[p] = cos(p f_i) for i < hd/2, then sin(p f_i); the angle is rounded to f32 first, as the reference does.
+struct RopeTableParams {
+  int64_t positions;
+  int32_t head_dim;
+  const float* inv_freq;  // [hd/2]
+  float* table;           // [positions, hd]
+};
+
+// out = in, converted (reading an intermediate tensor back: a tap).
+struct CopyRowsParams {
+  int64_t rows, dim;
+  Activation in;  // [rows, dim]
+  float* out;     // [rows, dim]
+};
+
+}  // namespace swiftkv

@@ -1,0 +1,225 @@
+// The surface of the native addon, exactly. Native code receives complete, checked values: names, defaults and
+// validation live in the TypeScript above this file.
+
+export type DType = 'f32' | 'bf16' | 'f16' | 'fp8_e4m3' | 'i32' | 'u8';
+export type Layout = 'row_major' | 'panels';
+export type KvScales = 'none' | 'dynamic' | 'per_head';
+
+/** Rows of a step. T: all rows, S: surviving rows, R: logit rows, BT and BS: sequences of the two halves. */
+export type Axis = 'T' | 'S' | 'R' | 'BT' | 'BS';
+
+/** One dimension: fixed, a row axis, or an axis plus a constant (`queryStart` is [BT + 1]). */
+export type Dim = number | Axis | { axis: Axis; plus: number };
+
+export interface CpuInfo {
+  arch: string;
+  model: string;
+  /** ISA levels this build has and this machine can run, slowest first; the last is the best. */
+  levels: string[];
+  /** Levels compiled into this build. */
+  builtLevels: string[];
+  /** Logical processors in this process's affinity mask. */
+  affinity: number;
+  /** CPUs' worth of time that the cgroup quota allows, or null. */
+  quota: number | null;
+}
+
+/** An opened backend. All of its tensors, pools and programs die with `close`, which waits for work in flight. */
+export interface NativeDevice {
+  readonly backend: string;
+  readonly threads: number;
+  /** Bytes that tensors, pools and programs of this device hold now. */
+  readonly allocatedBytes: number;
+  /** Run one op alone on the environment's executor thread. Rejects with a coded error. */
+  run(op: string, operands: Record<string, Operand>, attrs: Record<string, number | boolean>): Promise<void>;
+  /** The same on the calling thread: for tests and benchmarks. */
+  runSync(op: string, operands: Record<string, Operand>, attrs: Record<string, number | boolean>): void;
+  close(): void;
+}
+
+/** An operand of an op called alone: a tensor, one cache of a pool, several caches, or a sampler table. */
+export type Operand = NativeTensor | NativeCacheRef | NativeCacheRef[] | NativeSamplerTable;
+
+export interface NativeTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly layout: Layout;
+  readonly byteLength: number;
+  /** Raw bytes, row-major tensors only. */
+  write(bytes: Uint8Array, byteOffset?: number): void;
+  read(bytes: Uint8Array, byteOffset?: number): void;
+  /** Logical row-major values, converted to or from the tensor's dtype (round to nearest even) and layout. */
+  writeFloats(values: Float32Array): void;
+  readFloats(): Float32Array;
+  /** Seeded uniform values in [-scale, scale), off the JavaScript thread; the same on every machine. */
+  fillRandom(seed: number, scale: number): Promise<void>;
+  dispose(): void;
+}
+
+export interface NativeCacheRef {
+  readonly pool: NativeKVPool;
+  readonly index: number;
+}
+
+export interface CacheSpec {
+  numKvHeads: number;
+  headDim: number;
+  dtype: 'f32' | 'bf16' | 'fp8_e4m3';
+  scales: KvScales;
+  /** [numKvHeads], with scales = 'per_head'. */
+  kScale?: Float32Array;
+  vScale?: Float32Array;
+}
+
+/** Paged memory of every distinct cache: allocated and touched at construction. */
+export interface NativeKVPool {
+  readonly numBlocks: number;
+  readonly numCaches: number;
+  /** Bytes of one block of 16 tokens, summed over all caches, scales included. */
+  readonly blockBytes: number;
+  readonly byteLength: number;
+  cache(index: number): NativeCacheRef;
+  dispose(): void;
+}
+
+export interface SamplerState {
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  seed: bigint;
+  choice: number;
+}
+
+export interface NativeSamplerTable {
+  readonly capacity: number;
+  /** Only while no step that reads the slot is running. */
+  set(slot: number, state: SamplerState): void;
+  dispose(): void;
+}
+
+export interface BatchCapacity {
+  maxRows: number;
+  maxSeqs: number;
+  maxLogitRows: number;
+  maxBlocksPerSeq: number;
+  /** Length of layerRows. */
+  numLayers: number;
+}
+
+/**
+ * The integer arrays of one step, in one native allocation that the executor reads in place. JavaScript writes them
+ * between runs only. Names ending in T describe all rows, names ending in S the surviving rows.
+ */
+export interface NativeBatch {
+  readonly capacity: BatchCapacity;
+  /** [5]: T, S, R, BT, BS. */
+  readonly counts: Int32Array;
+  readonly ids: Int32Array; // [T]
+  readonly positionsT: Int32Array; // [T]
+  readonly slotsT: Int32Array; // [T] block * 16 + offset, -1 = padding
+  readonly queryStartT: Int32Array; // [BT + 1]
+  readonly contextLenT: Int32Array; // [BT]
+  readonly tableRowT: Int32Array; // [BT]
+  readonly survivors: Int32Array; // [S] indices of T rows, ascending
+  readonly positionsS: Int32Array; // [S]
+  readonly queryStartS: Int32Array; // [BS + 1]
+  readonly contextLenS: Int32Array; // [BS]
+  readonly tableRowS: Int32Array; // [BS]
+  readonly logitRows: Int32Array; // [R] indices of S rows
+  readonly samplerSlots: Int32Array; // [R]
+  readonly outputPositions: Int32Array; // [R]
+  readonly blockTables: Int32Array; // [maxSeqs * maxBlocksPerSeq]
+  // Written by the step:
+  readonly sampledIds: Int32Array; // [R], -1 = NaN or nothing allowed
+  /** [numLayers] rows that entered each layer, counted by the executor. */
+  readonly layerRows: Int32Array;
+  /** [maxSeqs] by tableRow: the sum over layers of the rows of that sequence that entered it, counted by the executor. */
+  readonly rowLayers: Int32Array;
+  dispose(): void;
+}
+
+/** Names of the batch arrays a program may read or write as tensors. */
+export type BatchField = Exclude<keyof NativeBatch, 'capacity' | 'counts' | 'layerRows' | 'rowLayers' | 'dispose'>;
+
+export type ProgramTensor =
+  | { kind: 'constant'; tensor: NativeTensor }
+  | { kind: 'buffer'; dtype: DType; shape: Dim[] }
+  | { kind: 'batch'; field: BatchField }
+  | { kind: 'cache'; cache: NativeCacheRef }
+  | { kind: 'caches'; caches: NativeCacheRef[] }
+  | { kind: 'samplers'; samplers: NativeSamplerTable };
+
+/** An op of a program: operands are indices into `tensors`. */
+export interface ProgramOp {
+  op: string;
+  operands: Record<string, number>;
+  attrs: Record<string, number | boolean>;
+}
+
+/** Says which rows enter a layer: the executor counts them when it passes this point. */
+export interface ProgramLayerMark {
+  layer: number;
+  axis: 'T' | 'S';
+}
+
+export interface ProgramDescription {
+  name: string;
+  capacity: BatchCapacity;
+  tensors: ProgramTensor[];
+  steps: (ProgramOp | ProgramLayerMark)[];
+}
+
+export interface StepResult {
+  /** Milliseconds from the first op to the last. */
+  ms: number;
+}
+
+/** A checked list of ops with all the memory it needs. One run at a time. */
+export interface NativeProgram {
+  readonly workspaceBytes: number;
+  /** Resolves when the step is done; rejects with ERR_ABORTED after cancel(), with a coded error on a fault. */
+  run(batch: NativeBatch): Promise<StepResult>;
+  /** Read between ops: the run in flight stops after the current op. */
+  cancel(): void;
+  /** Copies rows of a buffer tensor (by index) out as f32, after a run. */
+  readBuffer(tensor: number, rows: number): Float32Array;
+  dispose(): void;
+}
+
+/** One piece of a weight: `rows` x `k` source elements at a byte offset of a file, into rows of a tensor. */
+export interface WeightSegment {
+  path: string;
+  offset: number;
+  dtype: 'f32' | 'bf16' | 'f16';
+  rows: number;
+  k: number;
+  dst: NativeTensor;
+  dstRow: number;
+}
+
+export interface NativeLoad {
+  readonly promise: Promise<void>;
+  /** Source bytes read so far. */
+  readonly loadedBytes: number;
+  cancel(): void;
+}
+
+export interface NativeBinding {
+  readonly version: string;
+  readonly blockTokens: number;
+  cpuInfo(): CpuInfo;
+  /** Bytes of memory the process has resident, now. */
+  residentBytes(): number;
+  openDevice(options: { backend: string; threads: number; level: string }): NativeDevice;
+  tensor(device: NativeDevice, dtype: DType, shape: number[], layout: Layout): NativeTensor;
+  kvPool(device: NativeDevice, numBlocks: number, caches: CacheSpec[]): NativeKVPool;
+  samplerTable(device: NativeDevice, capacity: number): NativeSamplerTable;
+  batch(device: NativeDevice, capacity: BatchCapacity): NativeBatch;
+  program(device: NativeDevice, description: ProgramDescription): NativeProgram;
+  /** Reads segments in order with pread on a thread of its own, converting and packing; nothing stays mapped. */
+  loadWeights(device: NativeDevice, segments: WeightSegment[]): NativeLoad;
+  /** Exact conversions, for tables and tests. */
+  convert(values: Float32Array, dtype: DType): Uint8Array;
+  convertBack(bytes: Uint8Array, dtype: DType): Float32Array;
+}
