@@ -1,10 +1,12 @@
 // Element types and their exact conversions. Host-only, no dependencies.
+// Functions have internal linkage: files compiled for different ISA levels include this header, and a shared inline
+// copy could be the one compiled with AVX-512.
 #pragma once
 
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
+#include <type_traits>
 
 namespace swiftkv {
 
@@ -48,15 +50,15 @@ struct fp8_e4m3 {
 
 inline constexpr float kFp8Max = 448.0f;
 
-inline float to_f32(float x) {
+static inline float to_f32(float x) {
   return x;
 }
 
-inline float to_f32(bf16 x) {
+static inline float to_f32(bf16 x) {
   return std::bit_cast<float>(uint32_t{x.bits} << 16);
 }
 
-inline float to_f32(f16 x) {
+static inline float to_f32(f16 x) {
   const uint32_t sign = uint32_t{x.bits & 0x8000u} << 16;
   const uint32_t exponent = (x.bits >> 10) & 0x1fu;
   const uint32_t mantissa = x.bits & 0x3ffu;
@@ -68,7 +70,7 @@ inline float to_f32(f16 x) {
   return std::bit_cast<float>(sign | wide | (mantissa << 13));
 }
 
-inline float to_f32(fp8_e4m3 x) {
+static inline float to_f32(fp8_e4m3 x) {
   const uint32_t sign = uint32_t{x.bits & 0x80u} << 24;
   const uint32_t exponent = (x.bits >> 3) & 0xfu;
   const uint32_t mantissa = x.bits & 0x7u;
@@ -81,14 +83,14 @@ inline float to_f32(fp8_e4m3 x) {
 }
 
 // Round to nearest, ties to even. NaN stays NaN.
-inline bf16 to_bf16(float x) {
+static inline bf16 to_bf16(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x);
   if ((u & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((u >> 16) | 0x40u)};
   return {static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16)};
 }
 
 // Round to nearest, ties to even; overflow gives infinity as IEEE says. NaN stays NaN.
-inline f16 to_f16(float x) {
+static inline f16 to_f16(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x);
   const uint16_t sign = static_cast<uint16_t>((u >> 16) & 0x8000u);
   const uint32_t magnitude = u & 0x7fffffffu;
@@ -103,7 +105,7 @@ inline f16 to_f16(float x) {
 }
 
 // OCP E4M3 "fn": round to nearest even, saturate to +-448 (infinities too), NaN stays NaN (0x7f with the sign).
-inline fp8_e4m3 to_fp8_e4m3(float x) {
+static inline fp8_e4m3 to_fp8_e4m3(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x);
   const uint8_t sign = static_cast<uint8_t>((u >> 24) & 0x80u);
   const uint32_t magnitude = u & 0x7fffffffu;
@@ -118,22 +120,15 @@ inline fp8_e4m3 to_fp8_e4m3(float x) {
 }
 
 template <class T>
-T from_f32(float x);
-template <>
-inline float from_f32<float>(float x) {
-  return x;
-}
-template <>
-inline bf16 from_f32<bf16>(float x) {
-  return to_bf16(x);
-}
-template <>
-inline f16 from_f32<f16>(float x) {
-  return to_f16(x);
-}
-template <>
-inline fp8_e4m3 from_f32<fp8_e4m3>(float x) {
-  return to_fp8_e4m3(x);
+static inline T from_f32(float x) {
+  if constexpr (std::is_same_v<T, bf16>)
+    return to_bf16(x);
+  else if constexpr (std::is_same_v<T, f16>)
+    return to_f16(x);
+  else if constexpr (std::is_same_v<T, fp8_e4m3>)
+    return to_fp8_e4m3(x);
+  else
+    return x;
 }
 
 }  // namespace swiftkv
