@@ -163,10 +163,14 @@ struct SwiftkvProjectParams {
   const KvCache* caches;     // [groups]
 };
 
+// Which sequences of a half an attention kernel takes, by their number of query rows.
+enum class QuerySelect : int32_t { all = 0, one_row = 1, many_rows = 2 };
+
 // o = softmax(q K^T / sqrt(hd)) V over the pages. attention sends sequences with one query row to attention_decode and
 // the rest to attention_prefill; the bits of a row are the same in both.
 struct AttentionParams {
   RowsView half;
+  QuerySelect select;  // sequences with no row or not selected are passed over
   int32_t num_heads;
   Activation q;  // [rows, Hq, hd]
   KvCache cache;
