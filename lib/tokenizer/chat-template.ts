@@ -1,0 +1,78 @@
+// Chat templates: Jinja, compiled once, rendered with what transformers gives them.
+
+import { Template } from '@huggingface/jinja';
+import { SwiftKVError } from '../errors.ts';
+import type { ChatMessage } from './tokenizer.ts';
+
+export interface ChatTemplateTokens {
+  bosToken: string | null;
+  eosToken: string | null;
+}
+
+/** `strftime_now`, which Llama 3.1's template calls for today's date. The directives that templates use. */
+export function strftime(format: string, now: Date): string {
+  const pad = (n: number) => String(n).padStart(2, '0');
+  const name = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat('en-US', options).format(now);
+  return format.replace(/%([dmYyHMSbBaA%])/g, (_, directive: string) => {
+    switch (directive) {
+      case 'd':
+        return pad(now.getDate());
+      case 'm':
+        return pad(now.getMonth() + 1);
+      case 'Y':
+        return String(now.getFullYear());
+      case 'y':
+        return pad(now.getFullYear() % 100);
+      case 'H':
+        return pad(now.getHours());
+      case 'M':
+        return pad(now.getMinutes());
+      case 'S':
+        return pad(now.getSeconds());
+      case 'b':
+        return name({ month: 'short' });
+      case 'B':
+        return name({ month: 'long' });
+      case 'a':
+        return name({ weekday: 'short' });
+      case 'A':
+        return name({ weekday: 'long' });
+      default:
+        return '%';
+    }
+  });
+}
+
+export class ChatTemplate {
+  private readonly source: string;
+  private readonly where: string;
+  private compiled: Template | null = null;
+
+  /** @param where the file the template comes from, for messages */
+  constructor(source: string, where: string) {
+    this.source = source;
+    this.where = where;
+  }
+
+  /** @throws SwiftKVError ERR_CHAT_TEMPLATE with the template's own complaint */
+  render(messages: readonly ChatMessage[], tokens: ChatTemplateTokens): string {
+    try {
+      this.compiled ??= new Template(this.source);
+      return this.compiled.render({
+        messages: messages.map((m) => ({ role: m.role, content: m.content })),
+        add_generation_prompt: true,
+        bos_token: tokens.bosToken ?? '',
+        eos_token: tokens.eosToken ?? '',
+        strftime_now: (format: string) => strftime(format, new Date()),
+      });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new SwiftKVError(
+        'ERR_CHAT_TEMPLATE',
+        `The chat template of ${this.where} failed on ${messages.length} message(s): ${reason}. ` +
+          'Check the roles and their order, or render the prompt yourself and pass it as `prompt`.',
+        { cause: error },
+      );
+    }
+  }
+}

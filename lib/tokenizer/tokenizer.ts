@@ -1,0 +1,47 @@
+// What the engine and the CLI need of a tokenizer.
+
+/** One turn of a conversation, as chat templates see it. */
+export interface ChatMessage {
+  role: string;
+  content: string;
+}
+
+/** Turns sampled ids into text as they come; never emits half a character. */
+export interface StreamDecoder {
+  /** The text that became complete with this id; '' while a character is unfinished. */
+  push(id: number): string;
+  /** What is left when the stream ends; an unfinished character becomes U+FFFD. */
+  end(): string;
+}
+
+export interface EncodeOptions {
+  /**
+   * Add what the tokenizer's post-processor adds (usually a BOS). Default true. A text that already starts with the
+   * BOS does not get a second one.
+   */
+  addSpecialTokens?: boolean;
+}
+
+export interface DecodeOptions {
+  /** Leave special tokens out of the text. Default true. */
+  skipSpecialTokens?: boolean;
+}
+
+export interface Tokenizer {
+  /** Ids of `text`. Long texts are tokenized on a worker thread, so that the event loop stays free. */
+  encode(text: string, options?: EncodeOptions): Promise<Int32Array>;
+  /** A number of tokens that `text` certainly has at least: a cheap bound to refuse absurd prompts with. */
+  minTokens(text: string): number;
+  decode(ids: Iterable<number>, options?: DecodeOptions): string;
+  streamDecoder(options?: DecodeOptions): StreamDecoder;
+  /** Whether the model has a chat template. */
+  readonly hasChatTemplate: boolean;
+  /**
+   * Renders messages with the model's chat template, generation prompt included. The result holds its special tokens
+   * as text: encode it with `addSpecialTokens: false`.
+   * @throws SwiftKVError ERR_CHAT_TEMPLATE
+   */
+  renderChat(messages: readonly ChatMessage[]): string;
+  /** Ends the worker thread, if one was started. Idempotent. */
+  dispose(): Promise<void>;
+}
