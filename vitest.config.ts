@@ -1,0 +1,19 @@
+// One process per test file: the addon's threads and memory die with it, and a native crash is that file's failure.
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    isolate: true,
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    reporters: ['default'],
+    coverage: { provider: 'v8', include: ['lib/**/*.ts'], reporter: ['text-summary', 'lcov'] },
+    projects: [
+      // The package as a user gets it: packed, installed elsewhere, imported. Needs a build and a package registry.
+      { extends: true, test: { name: 'pack', include: ['test/pack/**/*.test.ts'], testTimeout: 300_000 } },
+      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/pack/**'] } },
+    ],
+  },
+});
