@@ -1,0 +1,33 @@
+// Prints "PASSED FAILED" for one part of .ci/run, from what its test runner wrote to BASE.json or BASE.log.
+// Exits non-zero when there is no result to read: the runner crashed, which must not look like success.
+import { readFileSync } from 'node:fs';
+
+const counters = {
+  /** Vitest's JSON reporter. A file that does not even load has no tests: it is one failure. */
+  vitest(base) {
+    const report = JSON.parse(readFileSync(`${base}.json`, 'utf8'));
+    const unloaded = report.testResults.filter((f) => f.status === 'failed' && f.assertionResults.length === 0);
+    return [report.numPassedTests, report.numFailedTests + unloaded.length];
+  },
+  /** Doctest's last line about test cases; no line, no result. */
+  doctest(base) {
+    const log = readFileSync(`${base}.log`, 'utf8');
+    const line = log.match(/^\[doctest\] test cases:\s*\d+\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed/m);
+    return line && [Number(line[1]), Number(line[2])];
+  },
+  /** The golden runner's total. */
+  golden(base) {
+    const line = readFileSync(`${base}.log`, 'utf8').match(/^total: (\d+) passed, (\d+) failed/m);
+    return line && [Number(line[1]), Number(line[2])];
+  },
+};
+
+const [kind, base] = process.argv.slice(2);
+try {
+  const counts = counters[kind](base);
+  if (!counts || counts[0] + counts[1] === 0) throw new Error(`no test ran`);
+  console.log(counts.join(' '));
+} catch (error) {
+  console.error(`count-tests: no ${kind} result for ${base}: ${error.message}`);
+  process.exit(1);
+}
