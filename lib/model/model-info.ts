@@ -1,0 +1,36 @@
+// What a loaded model is and what it takes: every choice that was made at load, for `engine.info()`.
+
+import type { ModelConfig } from './config.ts';
+
+export interface ModelInfo {
+  /** The folder, or the `random:` description. */
+  source: string;
+  config: ModelConfig;
+  /** `student`: later layers use the projections of SwiftKV; `plain`: every layer has its own K and V. */
+  mode: 'plain' | 'student' | 'teacher';
+  backend: string;
+  /** ISA level that the kernels run at. */
+  level: string;
+  threads: number;
+  /** What matrix products are computed in. */
+  dtype: 'f32' | 'bf16';
+  /** What the matrices are stored in, most used first. */
+  checkpointDtypes: string[];
+  kvCacheDtype: 'f32' | 'bf16' | 'fp8';
+  /** Where the scales of the KV cache come from; `mixed`: some caches have static ones, the others dynamic ones. */
+  kvScales: 'none' | 'dynamic' | 'checkpoint' | 'mixed';
+  numDistinctCaches: number;
+  /** K and V of one token over all distinct caches, scales included. */
+  kvBytesPerToken: number;
+  numBlocks: number;
+  blockTokens: number;
+  /** Positions a sequence may have, answer included. */
+  maxModelLen: number;
+  /** Row capacity of one step. */
+  maxRows: number;
+  maxSeqs: number;
+  maxLogitRows: number;
+  bytes: { weights: number; kvPool: number; workspace: number; ropeTable: number; total: number };
+  /** Things worth knowing, as sentences: conversions, tensors that were not loaded. */
+  notes: string[];
+}
