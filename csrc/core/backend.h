@@ -36,6 +36,8 @@ struct PackParams {
   Matrix dst;  // data is written; panels or row_major
 };
 
+// run is called by one thread at a time, which is the only one that may use the pool. Everything else is called from
+// any thread, also while a run is in flight (weights load beside steps), and does not touch the pool.
 struct BackendTable {
   uint32_t abi;
   const char* name;

@@ -13,6 +13,8 @@
 namespace swiftkv {
 
 inline constexpr int kBlockTokens = 16;  // tokens in one block of the paged cache
+// Head widths are even and at most this, so that a kernel may keep one head on its stack.
+inline constexpr int kMaxHeadDim = 512;
 
 // The values are part of the boundary with side libraries.
 enum class OpKind : int32_t {
@@ -194,7 +196,7 @@ struct GatherRowsParams {
 };
 
 // Log-softmax of each row, reduced: the chosen token's, its rank (tokens strictly more likely, plus 1) and the top k
-// (descending, ties by lower id).
+// (descending, ties by lower id). A chosen id outside [0, V), such as sample's -1, gives chosen = NaN and rank = 0.
 struct LogprobsParams {
   int64_t rows, vocab;
   int32_t top_k;        // 0..vocab

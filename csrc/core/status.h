@@ -19,6 +19,7 @@ enum class Code : int32_t {
   aborted = 5,           // ERR_ABORTED
   numeric = 6,           // ERR_NUMERIC
   internal = 7,          // ERR_INTERNAL
+  disposed = 8,          // ERR_DISPOSED
 };
 
 // Plain data, so that it can cross the C boundary of a side library.

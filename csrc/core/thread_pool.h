@@ -17,9 +17,13 @@ class ThreadPool {
 
   int size() const;
 
+  // Starts threads until size() is `threads`; a run in flight does not notice. Throws Error when one cannot be started.
+  void grow(int threads);
+
   // Calls fn(context, piece, worker) once for every piece in [0, pieces), on the calling thread and up to
   // max_threads - 1 others, and returns when all are done. Pieces are claimed in ascending order, one at a time; worker
-  // is in [0, max_threads) and no two threads have the same one at once. One run at a time (the executor's).
+  // is in [0, max_threads) and no two threads have the same one at once. One run at a time (the executor's). The first
+  // exception that fn throws ends the run early and is thrown again here.
   void run(int max_threads, int64_t pieces, void (*fn)(void* context, int64_t piece, int worker), void* context);
 
   template <class F>

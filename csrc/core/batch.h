@@ -1,0 +1,102 @@
+// The integer arrays of one step, in one allocation that JavaScript fills and the executor reads in place.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "core/index_role.h"
+#include "core/operands.h"
+#include "core/ops.h"
+#include "core/status.h"
+
+namespace swiftkv {
+
+struct BatchCapacity {
+  int32_t max_rows, max_seqs, max_logit_rows, max_blocks_per_seq, num_layers;
+};
+
+enum class BatchField : int32_t {
+  ids,
+  positions_t,
+  slots_t,
+  query_start_t,
+  context_len_t,
+  table_row_t,
+  survivors,
+  positions_s,
+  query_start_s,
+  context_len_s,
+  table_row_s,
+  logit_rows,
+  sampler_slots,
+  output_positions,
+  block_tables,
+  sampled_ids,
+  // Not tensors of a program:
+  layer_rows,
+  row_layers,
+  counts,
+  count
+};
+inline constexpr int kBatchFieldCount = static_cast<int>(BatchField::count);
+
+struct BatchFieldInfo {
+  std::string_view name;  // as in lib/native/binding.ts
+  Axis axis;              // none: fixed size
+  int32_t plus;
+  IndexRole role;  // what the numbers mean; `none` for fields that are no operands
+};
+
+const BatchFieldInfo& batch_field_info(BatchField field);
+// A field that programs may name as a tensor, by its name in binding.ts.
+std::optional<BatchField> find_batch_field(std::string_view name);
+
+// What the numbers of a batch may be, and which fields anybody reads. A program derives it from its ops.
+struct BatchLimits {
+  int64_t vocab = 0;       // ids
+  int64_t positions = 0;   // rows of the RoPE table
+  int64_t num_blocks = 0;  // of the KV pool
+  int64_t sampler_slots = 0;
+  uint64_t used = 0;  // bit (1 << field): only these are checked
+
+  bool uses(BatchField f) const { return (used >> static_cast<int>(f)) & 1; }
+  void use(BatchField f) { used |= uint64_t{1} << static_cast<int>(f); }
+};
+
+class Batch {
+ public:
+  // Zero-filled. Throws Error: invalid_argument for a capacity out of range, out_of_memory.
+  static std::shared_ptr<Batch> create(const BatchCapacity& capacity);
+  ~Batch();
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  const BatchCapacity& capacity() const { return capacity_; }
+  // Number of int32 in a field, at capacity.
+  int64_t length(BatchField field) const { return lengths_[static_cast<size_t>(field)]; }
+  int32_t* data(BatchField field) const { return base_ + offsets_[static_cast<size_t>(field)]; }
+  int32_t count(Axis axis) const { return data(BatchField::counts)[static_cast<int>(axis)]; }
+  // One half's description; T or S.
+  RowsView half(Axis rows) const;
+
+  // The shape a program sees: axes with their capacities; block_tables is [max_seqs, max_blocks_per_seq].
+  static TensorView view(BatchField field, const BatchCapacity& capacity);
+
+ private:
+  Batch() = default;
+
+  BatchCapacity capacity_ = {};
+  int32_t* base_ = nullptr;
+  std::array<int64_t, kBatchFieldCount> offsets_ = {};  // in int32, multiples of 16 (64 bytes)
+  std::array<int64_t, kBatchFieldCount> lengths_ = {};
+};
+
+// Everything a kernel would follow blindly. A failure is a defect of the scheduler: Code::internal. Allocates nothing;
+// time is linear in the rows and blocks of the step.
+Status validate(const Batch& batch, const BatchLimits& limits);
+
+}  // namespace swiftkv

@@ -1,0 +1,82 @@
+// An opened backend and the memory taken from it. Storage is shared: whoever uses memory holds a reference, so a handle
+// may be disposed of while a step still reads it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <unordered_set>
+
+#include "core/backend.h"
+
+namespace swiftkv {
+
+class OpenDevice;
+
+// One piece of device memory, 64-byte aligned. Zero bytes have no memory behind them.
+class Storage {
+ public:
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  // Null when empty, and once the device has been closed.
+  std::byte* data() const { return data_.load(std::memory_order_acquire); }
+  size_t bytes() const { return bytes_; }
+  const std::shared_ptr<OpenDevice>& device() const { return device_; }
+
+ private:
+  friend class OpenDevice;
+  Storage(std::shared_ptr<OpenDevice> device, std::byte* data, size_t bytes);
+
+  std::shared_ptr<OpenDevice> device_;
+  std::atomic<std::byte*> data_;
+  size_t bytes_;
+};
+
+class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
+ public:
+  // `pool` must have at least `threads` threads; `library` keeps a side library loaded (null for a built-in backend).
+  // Throws Error.
+  static std::shared_ptr<OpenDevice> open(const BackendTable& table, int32_t level, int32_t threads,
+                                          std::shared_ptr<ThreadPool> pool, std::shared_ptr<void> library = nullptr);
+  ~OpenDevice();
+  OpenDevice(const OpenDevice&) = delete;
+  OpenDevice& operator=(const OpenDevice&) = delete;
+
+  const BackendTable& table() const { return table_; }
+  Device* handle() const { return handle_; }
+  int32_t threads() const { return threads_; }
+  // Bytes that all living Storage of this device holds.
+  size_t allocated_bytes() const { return allocated_.load(std::memory_order_relaxed); }
+  bool closed() const { return closed_.load(std::memory_order_acquire); }
+
+  // Zero-filled and touched. Throws Error: out_of_memory, or disposed after close().
+  std::shared_ptr<Storage> allocate(size_t bytes);
+
+  // Releases all memory of the device at once; Storage objects become empty. The caller has first made sure that
+  // nothing of the device is running (Executor::drain). Idempotent.
+  void close();
+
+  // Throws Error(disposed) after close().
+  void require_open() const;
+
+ private:
+  OpenDevice(const BackendTable& table, int32_t threads, std::shared_ptr<ThreadPool> pool,
+             std::shared_ptr<void> library);
+  friend class Storage;
+  void release(Storage& storage) noexcept;
+
+  const BackendTable& table_;
+  Device* handle_ = nullptr;
+  int32_t threads_;
+  std::shared_ptr<ThreadPool> pool_;
+  std::shared_ptr<void> library_;
+  std::atomic<size_t> allocated_{0};
+  std::atomic<bool> closed_{false};
+  std::mutex mutex_;  // guards living_ and the hand-over of memory between release and close
+  std::unordered_set<Storage*> living_;
+};
+
+}  // namespace swiftkv
