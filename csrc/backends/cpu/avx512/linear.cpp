@@ -1,0 +1,49 @@
+// y = a W^T + bias, or y += a W^T + bias.
+#include "backends/cpu/avx512/gemm.h"
+#include "backends/cpu/avx512/lanes.h"
+#include "backends/cpu/avx512/ops.h"
+
+namespace swiftkv::cpu::avx512 {
+namespace {
+
+GemmPlan plan(const LinearParams& p) {
+  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, 1);
+}
+
+// For every row count: the bias is added to the finished sum, and that to the old y.
+template <class Out>
+void store_rows(const LinearParams& p, int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile,
+                int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    Out* y = static_cast<Out*>(p.y.data) + (row + r) * p.w.n + column;
+    for (int64_t c = 0; c < columns; c += 16) {
+      const __mmask16 m = first_lanes(columns - c);
+      __m512 sum = _mm512_loadu_ps(tile + r * stride + c);
+      if (p.bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(m, p.bias + column + c));
+      if constexpr (sizeof(Out) == sizeof(float)) {
+        if (p.accumulate) sum = _mm512_add_ps(_mm512_maskz_loadu_ps(m, y + c), sum);
+      }
+      store_lanes(y + c, m, sum);
+    }
+  }
+}
+
+}  // namespace
+
+size_t linear_scratch(const LinearParams& p, int threads) {
+  return gemm_scratch(plan(p), threads);
+}
+
+Status linear(const LinearParams& p, const Context& ctx) {
+  if (p.rows == 0) return {};
+  gemm({p.a.data, p.w}, plan(p), ctx.scratch, ctx,
+       [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
+         if (p.y.dtype == DType::bf16)
+           store_rows<bf16>(p, row, rows, column, columns, tile, stride);
+         else
+           store_rows<float>(p, row, rows, column, columns, tile, stride);
+       });
+  return {};
+}
+
+}  // namespace swiftkv::cpu::avx512

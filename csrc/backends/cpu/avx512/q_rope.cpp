@@ -1,0 +1,34 @@
+// Queries of a layer that owns no cache: projection, bias, rotation.
+#include "backends/cpu/avx512/gemm.h"
+#include "backends/cpu/avx512/heads.h"
+#include "backends/cpu/avx512/ops.h"
+
+namespace swiftkv::cpu::avx512 {
+namespace {
+
+GemmPlan plan(const QRopeParams& p) {
+  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim);
+}
+
+}  // namespace
+
+size_t q_rope_scratch(const QRopeParams& p, int threads) {
+  return gemm_scratch(plan(p), threads);
+}
+
+Status q_rope(const QRopeParams& p, const Context& ctx) {
+  if (p.rows == 0) return {};
+  const int64_t hd = p.head_dim;
+  gemm({p.a.data, p.w}, plan(p), ctx.scratch, ctx,
+       [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
+         for (int64_t r = row; r < row + rows; ++r, tile += stride) {
+           const float* angles = p.rope + p.positions[r] * hd;
+           if (p.bias != nullptr) add_bias(tile, p.bias + column, columns);
+           for (int64_t c = 0; c < columns; c += hd) rotate_head(tile + c, angles, hd);
+           store_activation(p.q, r * p.w.n + column, tile, columns);
+         }
+       });
+  return {};
+}
+
+}  // namespace swiftkv::cpu::avx512
