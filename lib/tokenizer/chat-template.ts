@@ -9,40 +9,6 @@ export interface ChatTemplateTokens {
   eosToken: string | null;
 }
 
-/** `strftime_now`, which Llama 3.1's template calls for today's date. The directives that templates use. */
-export function strftime(format: string, now: Date): string {
-  const pad = (n: number) => String(n).padStart(2, '0');
-  const name = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat('en-US', options).format(now);
-  return format.replace(/%([dmYyHMSbBaA%])/g, (_, directive: string) => {
-    switch (directive) {
-      case 'd':
-        return pad(now.getDate());
-      case 'm':
-        return pad(now.getMonth() + 1);
-      case 'Y':
-        return String(now.getFullYear());
-      case 'y':
-        return pad(now.getFullYear() % 100);
-      case 'H':
-        return pad(now.getHours());
-      case 'M':
-        return pad(now.getMinutes());
-      case 'S':
-        return pad(now.getSeconds());
-      case 'b':
-        return name({ month: 'short' });
-      case 'B':
-        return name({ month: 'long' });
-      case 'a':
-        return name({ weekday: 'short' });
-      case 'A':
-        return name({ weekday: 'long' });
-      default:
-        return '%';
-    }
-  });
-}
-
 export class ChatTemplate {
   private readonly source: string;
   private readonly where: string;
@@ -63,7 +29,6 @@ export class ChatTemplate {
         add_generation_prompt: true,
         bos_token: tokens.bosToken ?? '',
         eos_token: tokens.eosToken ?? '',
-        strftime_now: (format: string) => strftime(format, new Date()),
       });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

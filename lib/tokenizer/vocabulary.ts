@@ -89,5 +89,5 @@ export class Vocabulary implements DecodeVocabulary {
 
 /** A lone surrogate has no UTF-8: it becomes U+FFFD, as TextEncoder does it. */
 function toWellFormed(text: string): string {
-  return (text as string & { toWellFormed(): string }).toWellFormed();
+  return text.toWellFormed();
 }
