@@ -38,15 +38,14 @@ static inline __m512 decode_fp8(__m128i codes) {
   return _mm512_castsi512_ps(_mm512_or_epi32(value, sign));
 }
 
-// s = max|x| / 448, 1 if max is 0 (or so small that s would be): the dynamic scale of n values. NaN is passed over.
-static inline float fp8_scale(const float* x, int64_t n) {
+// The dynamic scale of n values, of their largest magnitude. NaN is passed over.
+static inline float row_fp8_scale(const float* x, int64_t n) {
   __m512 most = _mm512_setzero_ps();
   for (int64_t i = 0; i < n; i += 16) {
-    const __m512 v = _mm512_abs_ps(_mm512_maskz_loadu_ps(first_lanes(n - i), x + i));
+    const __m512 v = _mm512_abs_ps(load_lanes(x + i, first_lanes(n - i)));
     most = _mm512_max_ps(v, most);  // the second operand when either is NaN
   }
-  const float scale = _mm512_reduce_max_ps(most) / kFp8Max;
-  return scale > 0.0f ? scale : 1.0f;
+  return fp8_scale(max_lanes(most));
 }
 
 // codes[i] = fp8(x[i] / scale)
@@ -54,7 +53,7 @@ static inline void quantize_fp8(const float* x, float scale, int64_t n, uint8_t*
   const __m512 divisor = _mm512_set1_ps(scale);
   for (int64_t i = 0; i < n; i += 16) {
     const __mmask16 m = first_lanes(n - i);
-    const __m512 v = _mm512_div_ps(_mm512_maskz_loadu_ps(m, x + i), divisor);
+    const __m512 v = _mm512_div_ps(load_lanes(x + i, m), divisor);
     _mm_mask_storeu_epi8(codes + i, m, encode_fp8(v));
   }
 }

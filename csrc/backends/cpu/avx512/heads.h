@@ -11,7 +11,7 @@ namespace swiftkv::cpu::avx512 {
 static inline void add_bias(float* x, const float* bias, int64_t n) {
   for (int64_t i = 0; i < n; i += 16) {
     const __mmask16 m = first_lanes(n - i);
-    _mm512_mask_storeu_ps(x + i, m, _mm512_add_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_maskz_loadu_ps(m, bias + i)));
+    store_lanes(x + i, m, _mm512_add_ps(load_lanes(x + i, m), load_lanes(bias + i, m)));
   }
 }
 
@@ -21,12 +21,12 @@ static inline void rotate_head(float* x, const float* angles, int64_t head_dim) 
   const int64_t half = head_dim / 2;
   for (int64_t i = 0; i < half; i += 16) {
     const __mmask16 m = first_lanes(half - i);
-    const __m512 low = _mm512_maskz_loadu_ps(m, x + i);
-    const __m512 high = _mm512_maskz_loadu_ps(m, x + half + i);
-    const __m512 c = _mm512_maskz_loadu_ps(m, angles + i);
-    const __m512 s = _mm512_maskz_loadu_ps(m, angles + half + i);
-    _mm512_mask_storeu_ps(x + i, m, _mm512_sub_ps(_mm512_mul_ps(low, c), _mm512_mul_ps(high, s)));
-    _mm512_mask_storeu_ps(x + half + i, m, _mm512_add_ps(_mm512_mul_ps(high, c), _mm512_mul_ps(low, s)));
+    const __m512 low = load_lanes(x + i, m);
+    const __m512 high = load_lanes(x + half + i, m);
+    const __m512 c = load_lanes(angles + i, m);
+    const __m512 s = load_lanes(angles + half + i, m);
+    store_lanes(x + i, m, _mm512_sub_ps(_mm512_mul_ps(low, c), _mm512_mul_ps(high, s)));
+    store_lanes(x + half + i, m, _mm512_add_ps(_mm512_mul_ps(high, c), _mm512_mul_ps(low, s)));
   }
 }
 
@@ -36,13 +36,13 @@ static inline void store_activation(const Activation& out, int64_t offset, const
     bf16* to = static_cast<bf16*>(out.data) + offset;
     for (int64_t i = 0; i < n; i += 16) {
       const __mmask16 m = first_lanes(n - i);
-      store_lanes(to + i, m, _mm512_maskz_loadu_ps(m, x + i));
+      store_lanes(to + i, m, load_lanes(x + i, m));
     }
   } else {
     float* to = static_cast<float*>(out.data) + offset;
     for (int64_t i = 0; i < n; i += 16) {
       const __mmask16 m = first_lanes(n - i);
-      store_lanes(to + i, m, _mm512_maskz_loadu_ps(m, x + i));
+      store_lanes(to + i, m, load_lanes(x + i, m));
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include "backends/cpu/avx512/fp8.h"
 #include "backends/cpu/avx512/lanes.h"
+#include "backends/cpu/cache_layout.h"
 #include "core/ops.h"
 
 namespace swiftkv::cpu::avx512 {
@@ -22,40 +23,28 @@ static inline __m256i exact_bf16(__m512 x) {
 }
 
 // x [head_dim] of KV head `head` goes to slot = block * 16 + offset; a negative slot writes nothing.
-static inline void store_kv(const KvCache& cache, int32_t slot, int32_t head, KvHalf half, const float* x) {
+static inline void store_kv(const KvCache& cache, int64_t slot, int64_t head, KvHalf half, const float* x) {
   if (slot < 0) return;
-  const int64_t hd = cache.head_dim;
-  const int64_t offset = slot % kBlockTokens;
-  std::byte* base = cache.data + (slot / kBlockTokens) * cache.block_bytes + head * cache.head_bytes;
-  const int64_t row = static_cast<int64_t>(half) * kBlockTokens + offset;
-  switch (cache.dtype) {
-    case DType::bf16: {
-      uint16_t* out = reinterpret_cast<uint16_t*>(base) + row * hd;
-      for (int64_t i = 0; i < hd; i += 16) {
-        const __mmask16 m = first_lanes(hd - i);
-        _mm256_mask_storeu_epi16(out + i, m, exact_bf16(_mm512_maskz_loadu_ps(m, x + i)));
-      }
-      return;
+  const HeadBlock block = head_block(cache, slot / kBlockTokens, head);
+  const int64_t hd = cache.head_dim, offset = slot % kBlockTokens;
+  std::byte* row = (half == KvHalf::k ? block.k : block.v) + offset * hd * dtype_bytes(cache.dtype);
+  if (cache.dtype == DType::fp8_e4m3) {
+    if (cache.scales == KvScales::dynamic)
+      (half == KvHalf::k ? block.k_scale : block.v_scale)[offset] = row_fp8_scale(x, hd);
+    const float scale =
+        half == KvHalf::k ? stored_k_scale(cache, block, head, offset) : stored_v_scale(cache, block, head, offset);
+    quantize_fp8(x, scale, hd, reinterpret_cast<uint8_t*>(row));
+  } else if (cache.dtype == DType::bf16) {
+    auto* out = reinterpret_cast<uint16_t*>(row);
+    for (int64_t i = 0; i < hd; i += 16) {
+      const __mmask16 m = first_lanes(hd - i);
+      _mm256_mask_storeu_epi16(out + i, m, exact_bf16(load_lanes(x + i, m)));
     }
-    case DType::fp8_e4m3: {
-      uint8_t* codes = reinterpret_cast<uint8_t*>(base) + row * hd;
-      float scale;
-      if (cache.scales == KvScales::dynamic) {
-        scale = fp8_scale(x, hd);
-        reinterpret_cast<float*>(base + 2 * kBlockTokens * hd)[row] = scale;
-      } else {
-        scale = (half == KvHalf::k ? cache.k_scale : cache.v_scale)[head];
-      }
-      quantize_fp8(x, scale, hd, codes);
-      return;
-    }
-    default: {
-      float* out = reinterpret_cast<float*>(base) + row * hd;
-      for (int64_t i = 0; i < hd; i += 16) {
-        const __mmask16 m = first_lanes(hd - i);
-        _mm512_mask_storeu_ps(out + i, m, _mm512_maskz_loadu_ps(m, x + i));
-      }
-      return;
+  } else {
+    auto* out = reinterpret_cast<float*>(row);
+    for (int64_t i = 0; i < hd; i += 16) {
+      const __mmask16 m = first_lanes(hd - i);
+      store_lanes(out + i, m, load_lanes(x + i, m));
     }
   }
 }

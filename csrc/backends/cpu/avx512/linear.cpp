@@ -19,9 +19,9 @@ void store_rows(const LinearParams& p, int64_t row, int64_t rows, int64_t column
     for (int64_t c = 0; c < columns; c += 16) {
       const __mmask16 m = first_lanes(columns - c);
       __m512 sum = _mm512_loadu_ps(tile + r * stride + c);
-      if (p.bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(m, p.bias + column + c));
+      if (p.bias != nullptr) sum = _mm512_add_ps(sum, load_lanes(p.bias + column + c, m));
       if constexpr (sizeof(Out) == sizeof(float)) {
-        if (p.accumulate) sum = _mm512_add_ps(_mm512_maskz_loadu_ps(m, y + c), sum);
+        if (p.accumulate) sum = _mm512_add_ps(load_lanes(y + c, m), sum);
       }
       store_lanes(y + c, m, sum);
     }

@@ -16,12 +16,12 @@ void store_head(const QkvRopeCacheParams& p, int64_t row, int64_t head, float* x
   const int64_t hd = p.head_dim;
   const int64_t kv_head = head - p.num_heads;
   if (kv_head >= p.num_kv_heads) {
-    store_kv(p.cache, p.slots[row], static_cast<int32_t>(kv_head - p.num_kv_heads), KvHalf::v, x);
+    store_kv(p.cache, p.slots[row], kv_head - p.num_kv_heads, KvHalf::v, x);
     return;
   }
   rotate_head(x, p.rope + p.positions[row] * hd, hd);
   if (kv_head >= 0)
-    store_kv(p.cache, p.slots[row], static_cast<int32_t>(kv_head), KvHalf::k, x);
+    store_kv(p.cache, p.slots[row], kv_head, KvHalf::k, x);
   else
     store_activation(p.q, (row * p.num_heads + head) * hd, x, hd);
 }
