@@ -1,0 +1,77 @@
+// config.json and generation_config.json -> ModelConfig. The only place that knows both files.
+
+import type { JsonObject } from '../checkpoint/json.ts';
+import { architectures } from './architectures.ts';
+import type { ModelConfig } from './config.ts';
+import { ConfigReader } from './config-reader.ts';
+import { isSwiftkvType } from './decoder-config.ts';
+
+/** `student`: SwiftKV on. `teacher`: a SwiftKV checkpoint run as the plain model that it was distilled from. */
+export type ModelMode = 'plain' | 'student' | 'teacher';
+
+/** Files named in errors. */
+export interface ConfigFiles {
+  config: string;
+  generation: string;
+}
+
+const defaultFiles: ConfigFiles = { config: 'config.json', generation: 'generation_config.json' };
+
+/**
+ * Normalises a config: both spellings, defaults filled in, contradictions refused.
+ * @throws ERR_MODEL_INVALID (field, value, expected), ERR_MODEL_UNSUPPORTED (the feature by name)
+ */
+export function parseConfig(json: JsonObject, generation: JsonObject | null = null, files = defaultFiles): ModelConfig {
+  const r = new ConfigReader(json, files.config);
+  const modelType = r.string('model_type');
+  const architecture = architectures.get(modelType);
+  if (architecture === undefined) {
+    const known = [...architectures.keys()].join(', ');
+    const mla = modelType.startsWith('deepseek') ? 'multi-head latent attention (MLA) is not supported; ' : '';
+    return r.unsupported('model_type', `${mla}expected one of ${known}`);
+  }
+  refuseQuantization(r);
+  const parsed = architecture.parseConfig(r);
+  const g = new ConfigReader(generation ?? {}, files.generation);
+  const base = r.json['swiftkv_base'];
+  return {
+    ...parsed,
+    bosTokenId: firstId(r.tokenIds('bos_token_id') ?? g.tokenIds('bos_token_id'), architecture.bosTokenId),
+    eosTokenIds: mergeEos(r.tokenIds('eos_token_id'), g.tokenIds('eos_token_id'), architecture.eosTokenId),
+    base: typeof base === 'string' ? base : null,
+  };
+}
+
+export function modelMode(json: JsonObject): ModelMode {
+  if (!isSwiftkvType(String(json['model_type']))) return 'plain';
+  return json['swiftkv'] === false ? 'teacher' : 'student';
+}
+
+function firstId(ids: number[] | null, fallback: number): number | null {
+  return ids === null ? fallback : (ids[0] ?? null);
+}
+
+/** What either file names ends an answer; the family's default counts only where both are silent. */
+function mergeEos(config: number[] | null, generation: number[] | null, fallback: number): number[] {
+  if (config === null && generation === null) return [fallback];
+  return [...new Set([...(config ?? []), ...(generation ?? [])])].sort((a, b) => a - b);
+}
+
+/** A config that quantizes only the KV cache is fine: its scales are tensors. */
+function refuseQuantization(r: ConfigReader): void {
+  const field = r.has('quantization_config') ? 'quantization_config' : 'compression_config';
+  const q = r.object(field);
+  if (q === null) return;
+  const groups = q.object('config_groups');
+  const weightsUntouched = groups === null || Object.keys(groups.json).length === 0;
+  const method = q.string('quant_method', field === 'compression_config' ? 'compressed-tensors' : 'unknown');
+  if (method === 'compressed-tensors' && weightsUntouched && q.has('kv_cache_scheme')) return;
+  const format = q.json['format'];
+  const fp8 = method === 'fp8' || method === 'fbgemm_fp8' || format === 'float-quantized';
+  q.unsupported(
+    q.has('format') && method === 'compressed-tensors' ? 'format' : 'quant_method',
+    fp8
+      ? 'FP8 weights are not supported yet'
+      : 'quantized weights are not supported; use an f32, bf16 or f16 checkpoint',
+  );
+}

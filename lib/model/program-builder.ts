@@ -1,0 +1,200 @@
+// Builds a program op by op, as data: which tensors, which ops, which rows enter which layer. Nothing native is needed
+// to build one; program.ts counts its memory and binds it to weights and caches.
+
+import { SwiftKVError } from '../errors.ts';
+import type { BatchField, Dim, DType, ProgramLayerMark, ProgramOp } from '../native/binding.ts';
+import type { WeightKey } from './weights.ts';
+
+export type SymbolicTensor =
+  | { kind: 'constant'; key: WeightKey }
+  | { kind: 'buffer'; dtype: DType; shape: readonly Dim[] }
+  | { kind: 'batch'; field: BatchField }
+  | { kind: 'cache'; index: number }
+  | { kind: 'caches'; first: number; count: number }
+  | { kind: 'samplers' };
+
+/** A program before it is bound to memory. Operands are indices into `tensors`. */
+export interface Program {
+  tensors: readonly SymbolicTensor[];
+  steps: readonly (ProgramOp | ProgramLayerMark)[];
+  /** Tensors to read after a run, by name: taps that were asked for, and `logits`. */
+  outputs: ReadonlyMap<string, number>;
+}
+
+/** A tensor of the program being built. K keeps caches from being passed where rows are expected. */
+export interface Ref<K extends SymbolicTensor['kind'] = 'constant' | 'buffer' | 'batch'> {
+  readonly index: number;
+  readonly kind: K;
+}
+
+type Rows = Ref<'buffer' | 'batch'>;
+type Weight = Ref<'constant'>;
+
+/** What attention needs to know of one half's rows. */
+export interface RowsRefs {
+  positions: Rows;
+  queryStart: Rows;
+  contextLen: Rows;
+  tableRow: Rows;
+  blockTables: Rows;
+}
+
+export class ProgramBuilder {
+  readonly #tensors: SymbolicTensor[] = [];
+  readonly #steps: (ProgramOp | ProgramLayerMark)[] = [];
+  readonly #outputs = new Map<string, number>();
+  readonly #taps: ReadonlySet<string>;
+  readonly #known = new Map<string, number>();
+
+  /** `taps`: names of the tensors to read back. A tapped program is another program: it has more ops. */
+  constructor(taps: Iterable<string> = []) {
+    this.#taps = new Set(taps);
+  }
+
+  /** A weight; the same key is the same tensor. */
+  constant(key: WeightKey): Ref<'constant'> {
+    return this.#once(`constant ${key}`, { kind: 'constant', key });
+  }
+
+  /** Memory of the step, [rows of an axis, ...]; reuse one where its contents are no longer needed. */
+  buffer(dtype: DType, shape: readonly Dim[]): Ref<'buffer'> {
+    return this.#add({ kind: 'buffer', dtype, shape });
+  }
+
+  batch(field: BatchField): Ref<'batch'> {
+    return this.#once(`batch ${field}`, { kind: 'batch', field });
+  }
+
+  cache(index: number): Ref<'cache'> {
+    return this.#once(`cache ${index}`, { kind: 'cache', index });
+  }
+
+  /** `count` caches from `first` on. */
+  caches(first: number, count: number): Ref<'caches'> {
+    return this.#add({ kind: 'caches', first, count });
+  }
+
+  samplers(): Ref<'samplers'> {
+    return this.#once('samplers', { kind: 'samplers' });
+  }
+
+  /** The ops up to the next mark belong to `layer` and run on the rows of `axis`; the executor counts them. */
+  layer(layer: number, axis: 'T' | 'S'): void {
+    this.#steps.push({ layer, axis });
+  }
+
+  /** Names a tensor [rows of an axis, dim]. Asked for, its rows are copied out here as f32; else nothing happens. */
+  tap(name: string, tensor: Ref<'buffer'>): void {
+    if (!this.#taps.has(name)) return;
+    const { shape } = this.#tensors[tensor.index] as SymbolicTensor & { kind: 'buffer' };
+    const out = this.buffer('f32', shape);
+    this.copy_rows({ in: tensor, out });
+    this.output(name, out);
+  }
+
+  /** Names a tensor to be read after a run. */
+  output(name: string, tensor: Ref<'buffer'>): void {
+    if (this.#outputs.has(name)) throw new SwiftKVError('ERR_INTERNAL', `The program has two outputs named ${name}`);
+    this.#outputs.set(name, tensor.index);
+  }
+
+  build(): Program {
+    const missing = [...this.#taps].filter((name) => !this.#outputs.has(name));
+    if (missing.length > 0) {
+      throw new SwiftKVError('ERR_INVALID_ARGUMENT', `Expected names of tensors for taps but received ${missing}`);
+    }
+    return { tensors: this.#tensors, steps: this.#steps, outputs: this.#outputs };
+  }
+
+  // The ops: names, operands and attributes are those of the op table.
+
+  embed(o: { ids: Rows; table: Weight; x: Rows }): void {
+    this.#op('embed', o);
+  }
+
+  rms_norm({ eps, ...o }: { x: Rows; w: Weight; out: Rows; eps: number }): void {
+    this.#op('rms_norm', o, { eps });
+  }
+
+  /** y = a W^T + bias; with accumulate, added into y. */
+  linear({ accumulate = false, ...o }: { a: Rows; w: Weight; bias?: Weight; y: Rows; accumulate?: boolean }): void {
+    this.#op('linear', o, { accumulate });
+  }
+
+  qkv_rope_cache({
+    numHeads,
+    ...o
+  }: {
+    a: Rows;
+    w: Weight;
+    bias?: Weight;
+    rope: Weight;
+    positions: Rows;
+    slots: Rows;
+    q: Rows;
+    cache: Ref<'cache'>;
+    numHeads: number;
+  }): void {
+    this.#op('qkv_rope_cache', o, { numHeads });
+  }
+
+  q_rope(o: { a: Rows; w: Weight; bias?: Weight; rope: Weight; positions: Rows; q: Rows }): void {
+    this.#op('q_rope', o);
+  }
+
+  swiftkv_project({
+    eps,
+    ...o
+  }: {
+    x: Rows;
+    norm: Weight;
+    w: Weight;
+    bias?: Weight;
+    rope: Weight;
+    positions: Rows;
+    slots: Rows;
+    caches: Ref<'caches'>;
+    eps: number;
+  }): void {
+    this.#op('swiftkv_project', o, { eps });
+  }
+
+  attention({ scale, ...o }: { q: Rows; cache: Ref<'cache'>; o: Rows; scale: number } & RowsRefs): void {
+    this.#op('attention', o, { scale });
+  }
+
+  silu_mul(o: { gateUp: Rows; out: Rows }): void {
+    this.#op('silu_mul', o);
+  }
+
+  gather_rows(o: { x: Rows; index: Rows; out: Rows }): void {
+    this.#op('gather_rows', o);
+  }
+
+  sample(o: { logits: Rows; samplers: Ref<'samplers'>; slots: Rows; outputPositions: Rows; ids: Rows }): void {
+    this.#op('sample', o);
+  }
+
+  copy_rows(o: { in: Rows; out: Rows }): void {
+    this.#op('copy_rows', o);
+  }
+
+  #op(
+    op: string,
+    operands: Readonly<Record<string, Ref<SymbolicTensor['kind']> | undefined>>,
+    attrs: Record<string, number | boolean> = {},
+  ): void {
+    const indices = Object.entries(operands).flatMap(([name, ref]) => (ref ? [[name, ref.index] as const] : []));
+    this.#steps.push({ op, operands: Object.fromEntries(indices), attrs });
+  }
+
+  #add<T extends SymbolicTensor>(tensor: T): Ref<T['kind']> {
+    return { index: this.#tensors.push(tensor) - 1, kind: tensor.kind };
+  }
+
+  #once<T extends SymbolicTensor>(name: string, tensor: T): Ref<T['kind']> {
+    const index = this.#known.get(name) ?? this.#add(tensor).index;
+    this.#known.set(name, index);
+    return { index, kind: tensor.kind };
+  }
+}

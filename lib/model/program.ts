@@ -1,0 +1,83 @@
+// A program between the builder and native code: its memory counted, its names bound to weights, caches and samplers.
+
+import { SwiftKVError } from '../errors.ts';
+import type {
+  BatchCapacity,
+  Dim,
+  NativeKVPool,
+  NativeSamplerTable,
+  NativeTensor,
+  ProgramDescription,
+  ProgramTensor,
+} from '../native/binding.ts';
+import type { Program, SymbolicTensor } from './program-builder.ts';
+import type { WeightKey } from './weights.ts';
+
+const elementBytes = { f32: 4, bf16: 2, f16: 2, fp8_e4m3: 1, i32: 4, u8: 1 } as const;
+
+/** Bytes of a program's buffers at capacity; the scratch of its ops comes on top. */
+export function bufferBytes(program: Program, capacity: BatchCapacity): number {
+  return program.tensors.reduce((sum, tensor) => {
+    if (tensor.kind !== 'buffer') return sum;
+    const elements = tensor.shape.reduce<number>((product, dim) => product * dimAtCapacity(dim, capacity), 1);
+    return sum + elements * elementBytes[tensor.dtype];
+  }, 0);
+}
+
+function dimAtCapacity(dim: Dim, capacity: BatchCapacity): number {
+  if (typeof dim === 'number') return dim;
+  if (typeof dim === 'object') return dimAtCapacity(dim.axis, capacity) + dim.plus;
+  return {
+    T: capacity.maxRows,
+    S: capacity.maxRows,
+    R: capacity.maxLogitRows,
+    BT: capacity.maxSeqs,
+    BS: capacity.maxSeqs,
+  }[dim];
+}
+
+export interface Bindings {
+  constants: ReadonlyMap<WeightKey, NativeTensor>;
+  pool: NativeKVPool;
+  samplers: NativeSamplerTable;
+}
+
+/** What native code takes. */
+export function describeProgram(
+  name: string,
+  program: Program,
+  capacity: BatchCapacity,
+  bindings: Bindings,
+): ProgramDescription {
+  return {
+    name,
+    capacity,
+    tensors: program.tensors.map((tensor) => bind(tensor, bindings)),
+    steps: [...program.steps],
+  };
+}
+
+function bind(tensor: SymbolicTensor, { constants, pool, samplers }: Bindings): ProgramTensor {
+  switch (tensor.kind) {
+    case 'constant': {
+      const bound = constants.get(tensor.key);
+      if (bound === undefined) {
+        throw new SwiftKVError('ERR_INTERNAL', `The program reads ${tensor.key}, which no weight provides`);
+      }
+      return { kind: 'constant', tensor: bound };
+    }
+    case 'buffer':
+      return { ...tensor, shape: [...tensor.shape] };
+    case 'batch':
+      return tensor;
+    case 'cache':
+      return { kind: 'cache', cache: pool.cache(tensor.index) };
+    case 'caches':
+      return {
+        kind: 'caches',
+        caches: Array.from({ length: tensor.count }, (_, i) => pool.cache(tensor.first + i)),
+      };
+    case 'samplers':
+      return { kind: 'samplers', samplers };
+  }
+}
