@@ -1,0 +1,160 @@
+// swiftkv generate: one prompt in, text out as it comes.
+
+import { readFile } from 'node:fs/promises';
+import { text as readAll } from 'node:stream/consumers';
+import { Command, InvalidArgumentError } from 'commander';
+import type { Engine } from '../engine/engine.ts';
+import type { FinishPart, GenerateOptions } from '../engine/types.ts';
+import { SwiftKVError } from '../errors.ts';
+import { withInterrupt } from './exit.ts';
+import {
+  addModelOptions,
+  loadEngine,
+  type ModelFlags,
+  modelArgument,
+  nonNegativeNumber,
+  positiveInteger,
+} from './model-options.ts';
+import { formatCount } from './table.ts';
+
+interface GenerateFlags extends ModelFlags {
+  prompt?: string;
+  promptFile?: string;
+  tokenIds?: number[];
+  chat?: string;
+  system?: string;
+  maxTokens?: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  seed?: bigint;
+  ignoreEos?: boolean;
+  fullDepth?: boolean;
+  json?: boolean;
+  stats?: boolean;
+}
+
+export function generateCommand(): Command {
+  const command = new Command('generate')
+    .description('continue a prompt, or answer a message; the prompt comes from stdin when no option gives it')
+    .argument('<model>', modelArgument)
+    .option('-p, --prompt <text>', 'the prompt')
+    .option('-f, --prompt-file <file>', 'a file with the prompt')
+    .option('--token-ids <ids>', 'the prompt as token ids, e.g. 1,15043,3186', tokenIdList)
+    .option('-c, --chat <text>', "a user's message, rendered with the model's chat template")
+    .option('--system <text>', 'a system message before --chat')
+    .option('-n, --max-tokens <n>', 'tokens to generate at most', positiveInteger)
+    .option('-t, --temperature <x>', '0 = always the most likely token', nonNegativeNumber)
+    .option('--top-k <n>', 'only the n most likely tokens', positiveInteger)
+    .option('--top-p <x>', 'only the most likely tokens that make up this probability', nonNegativeNumber)
+    .option('--min-p <x>', 'only tokens at least this fraction as likely as the best', nonNegativeNumber)
+    .option('--seed <n>', 'of the random numbers', seedNumber)
+    .option('--ignore-eos', "go on after the model's end of text")
+    .option('--full-depth', 'run every layer on every prompt token')
+    .option('--json', 'print one JSON object instead of text')
+    .option('--stats', 'print counts and timings to stderr');
+  return addModelOptions(command).action((model: string, flags: GenerateFlags) =>
+    withInterrupt((signal) => generate(model, flags, signal)),
+  );
+}
+
+async function generate(model: string, flags: GenerateFlags, signal: AbortSignal): Promise<void> {
+  const input = await promptOf(flags);
+  const engine = await loadEngine(model, flags, signal);
+  try {
+    const request: GenerateOptions = {
+      ...input,
+      maxTokens: flags.maxTokens,
+      temperature: flags.temperature,
+      topK: flags.topK,
+      topP: flags.topP,
+      minP: flags.minP,
+      seed: flags.seed,
+      ignoreEos: flags.ignoreEos,
+      fullDepth: flags.fullDepth,
+      signal,
+    };
+    if (flags.json) {
+      const result = await engine.generate(request).result();
+      process.stdout.write(`${JSON.stringify(result, (_, v) => (typeof v === 'bigint' ? v.toString() : v))}\n`);
+      if (flags.stats) printStats(result);
+    } else {
+      await stream(engine, request, flags.stats ?? false);
+    }
+  } finally {
+    await engine.dispose();
+  }
+}
+
+/** Text to stdout as it comes; ids instead where the model has no tokenizer. */
+async function stream(engine: Engine, request: GenerateOptions, stats: boolean): Promise<void> {
+  const asText = engine.info().tokenizer;
+  let last = '';
+  for await (const part of engine.generate(request)) {
+    if (part.type === 'text') {
+      const chunk = asText ? part.text : part.tokenIds.map((id) => `${id} `).join('');
+      process.stdout.write(chunk);
+      if (chunk !== '') last = chunk;
+    } else {
+      if (!last.endsWith('\n')) process.stdout.write('\n');
+      if (stats) printStats(part);
+    }
+  }
+}
+
+function printStats({ usage, timings, finishReason }: Pick<FinishPart, 'usage' | 'timings' | 'finishReason'>): void {
+  const skipped = usage.rowLayersSkipped / (usage.rowLayersRun + usage.rowLayersSkipped);
+  const tpot = timings.tpotMs === null ? '' : `, ${timings.tpotMs.toFixed(1)} ms per token after it`;
+  process.stderr.write(
+    `${formatCount(usage.promptTokens)} prompt tokens, ${formatCount(usage.completionTokens)} generated (${finishReason}); ` +
+      `first token after ${timings.ttftMs.toFixed(1)} ms${tpot}\n` +
+      `rows x layers: ${formatCount(usage.rowLayersRun)} run, ${formatCount(usage.rowLayersSkipped)} skipped ` +
+      `(${(skipped * 100).toFixed(1)}%)\n`,
+  );
+}
+
+async function promptOf(flags: GenerateFlags): Promise<Pick<GenerateOptions, 'prompt' | 'messages' | 'tokenIds'>> {
+  const given = (['prompt', 'promptFile', 'tokenIds', 'chat'] as const).filter((name) => flags[name] !== undefined);
+  if (given.length > 1) {
+    throw new SwiftKVError('ERR_INVALID_ARGUMENT', 'Expected one of --prompt, --prompt-file, --token-ids and --chat.');
+  }
+  if (flags.system !== undefined && flags.chat === undefined) {
+    throw new SwiftKVError('ERR_INVALID_ARGUMENT', 'Expected --chat beside --system.');
+  }
+  if (flags.chat !== undefined) {
+    const system = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
+    return { messages: [...system, { role: 'user', content: flags.chat }] };
+  }
+  if (flags.tokenIds !== undefined) return { tokenIds: flags.tokenIds };
+  if (flags.prompt !== undefined) return { prompt: flags.prompt };
+  if (flags.promptFile !== undefined) return { prompt: await readPrompt(flags.promptFile) };
+  if (process.stdin.isTTY) {
+    throw new SwiftKVError(
+      'ERR_INVALID_ARGUMENT',
+      'Expected a prompt: give --prompt, --prompt-file, --token-ids or --chat, or pipe it to stdin.',
+    );
+  }
+  return { prompt: await readAll(process.stdin) };
+}
+
+export async function readPrompt(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw new SwiftKVError('ERR_IO', `Reading ${file} failed: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function tokenIdList(text: string): number[] {
+  const parts = text.split(/[\s,]+/).filter((part) => part !== '');
+  if (parts.length === 0 || !parts.every((part) => /^\d+$/.test(part))) {
+    throw new InvalidArgumentError('Expected token ids separated by commas, e.g. 1,15043,3186.');
+  }
+  return parts.map(Number);
+}
+
+function seedNumber(text: string): bigint {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('Expected an integer >= 0.');
+  return BigInt(text);
+}

@@ -1,0 +1,93 @@
+// swiftkv info: what this machine offers, and what would be chosen for a model. The text to put into a bug report.
+
+import { Command } from 'commander';
+import type { EngineInfo } from '../engine/types.ts';
+import { native } from '../native/load.ts';
+import { version } from '../version.ts';
+import { withInterrupt } from './exit.ts';
+import { addModelOptions, loadEngine, type ModelFlags, modelArgument } from './model-options.ts';
+import { formatBytes, formatCount } from './table.ts';
+
+interface InfoFlags extends ModelFlags {
+  json?: boolean;
+}
+
+export function infoCommand(): Command {
+  const command = new Command('info')
+    .description('print what this machine offers and, for a model, every choice that was made for it')
+    .argument('[model]', modelArgument)
+    .option('--json', 'print one JSON object');
+  return addModelOptions(command).action((model: string | undefined, flags: InfoFlags) =>
+    withInterrupt((signal) => info(model, flags, signal)),
+  );
+}
+
+async function info(model: string | undefined, flags: InfoFlags, signal: AbortSignal): Promise<void> {
+  const machine = {
+    swiftkv: version,
+    node: process.version,
+    platform: `${process.platform}-${process.arch}`,
+    cpu: native().cpuInfo(),
+  };
+  let engineInfo: EngineInfo | null = null;
+  if (model !== undefined) {
+    const engine = await loadEngine(model, flags, signal);
+    engineInfo = engine.info();
+    await engine.dispose();
+  }
+  if (flags.json) {
+    process.stdout.write(`${JSON.stringify({ machine, model: engineInfo }, null, 2)}\n`);
+    return;
+  }
+  const { cpu } = machine;
+  const lines: [string, string][] = [
+    ['swiftkv', `${machine.swiftkv} on Node ${machine.node}, ${machine.platform}`],
+    ['processor', `${cpu.model}`],
+    ['threads', `${cpu.affinity} in the affinity mask, cgroup quota ${cpu.quota ?? 'none'}`],
+    ['ISA levels', `${cpu.levels.join(', ')} here; ${cpu.builtLevels.join(', ')} in this build`],
+    ...(engineInfo === null ? [] : modelLines(engineInfo)),
+  ];
+  const width = Math.max(...lines.map(([label]) => label.length));
+  process.stdout.write(`${lines.map(([label, value]) => `${label.padEnd(width)}  ${value}`).join('\n')}\n`);
+}
+
+function modelLines(info: EngineInfo): [string, string][] {
+  const c = info.config;
+  const later = c.numLayers - c.numKvLayers;
+  const kv =
+    later === 0
+      ? 'every layer has its own K and V'
+      : `${c.numKvLayers} layers have their own K and V; ${later} later ones share ${info.numDistinctCaches - c.numKvLayers} cache(s)`;
+  return [
+    ['', ''],
+    ['model', `${info.source} (${c.modelType}, ${info.mode})`],
+    [
+      'shape',
+      `${c.numLayers} layers, width ${c.hiddenSize}, ${c.numHeads} heads, ${c.numKvHeads} KV heads of ${c.headDim}, MLP ${c.intermediateSize}, vocabulary ${c.vocabSize}`,
+    ],
+    ['SwiftKV', kv],
+    [
+      'tokenizer',
+      `${info.tokenizer ? 'yes' : 'none: takes token ids only'}${info.chatTemplate ? ', with chat template' : ''}`,
+    ],
+    ['backend', `${info.backend}, kernels ${info.level}, ${info.threads} thread(s)`],
+    ['compute', `${info.dtype}; stored as ${info.checkpointDtypes.join(', ')}`],
+    [
+      'KV cache',
+      `${info.kvCacheDtype} (scales: ${info.kvScales}), ${info.numDistinctCaches} caches, ${formatCount(info.kvBytesPerToken)} bytes per token`,
+    ],
+    [
+      'fits',
+      `${formatCount(info.numBlocks * info.blockTokens)} tokens in ${info.numBlocks} blocks of ${info.blockTokens}; at most ${formatCount(info.maxModelLen)} per sequence`,
+    ],
+    [
+      'step',
+      `at most ${info.maxRows} rows of ${info.maxSeqs} sequences, ${info.maxLogitRows} logit rows, aiming at ${info.maxStepMs} ms`,
+    ],
+    [
+      'memory',
+      `weights ${formatBytes(info.bytes.weights)}, KV pool ${formatBytes(info.bytes.kvPool)}, workspace ${formatBytes(info.bytes.workspace)}, RoPE table ${formatBytes(info.bytes.ropeTable)}; ${formatBytes(info.bytes.total)} in all`,
+    ],
+    ...info.notes.map((note): [string, string] => ['note', note]),
+  ];
+}
