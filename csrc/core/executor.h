@@ -15,8 +15,9 @@
 namespace swiftkv {
 
 // work runs on the executor's thread and may throw. cancel (may be empty) is called from other threads while work is
-// running, maybe more than once. done is called once on the executor's thread: null after success; aborted when the job
-// was dropped. An exception that is no Error arrives as out_of_memory or internal. done must not throw.
+// running, maybe more than once; it must be quick and call nothing of the executor. done is called once on the
+// executor's thread: null after success; aborted when the job was dropped. An exception that is no Error arrives as
+// out_of_memory or internal. done must not throw.
 struct Job {
   std::function<void()> work;
   std::function<void()> cancel;
@@ -44,7 +45,7 @@ class Executor {
   // Drops the queued jobs of a key, cancels the running one and returns when it is over. Not from inside a job.
   void drain(const void* key);
 
-  // Drops all queued jobs, cancels the running one and joins. Final and idempotent.
+  // Drops all queued jobs, cancels the running one and joins. Final and idempotent. Not from inside a job.
   void stop();
 
  private:
@@ -52,8 +53,13 @@ class Executor {
     const void* key;
     std::deque<Job> jobs;
   };
+  struct Dropped {
+    const void* key;
+    Job job;
+  };
   void loop();
-  void run_one(Job& job);
+  void run_one(std::unique_lock<std::mutex>& lock, const void* key, Job& job, bool wanted);
+  void cancel_running(const std::unique_lock<std::mutex>& lock, const void* key);
 
   std::shared_ptr<ThreadPool> pool_;
   std::mutex run_mutex_;  // held by whoever uses the pool
@@ -61,9 +67,10 @@ class Executor {
   std::mutex mutex_;  // guards everything below
   std::condition_variable wake_;
   std::condition_variable idle_;
-  std::list<Queue> queues_;  // front is next; only keys that have jobs
-  std::deque<Job> dropped_;  // to be told on the executor's thread
-  Job* running_ = nullptr;
+  std::list<Queue> queues_;      // front is next; only keys that have jobs
+  std::deque<Dropped> dropped_;  // to be told on the executor's thread
+  bool busy_ = false;            // with a job of running_key_
+  Job* running_ = nullptr;       // the job that can be cancelled
   const void* running_key_ = nullptr;
   bool stopping_ = false;
   std::thread thread_;

@@ -1,0 +1,78 @@
+#include "core/device.h"
+
+#include <string>
+#include <utility>
+
+#include "core/thread_pool.h"
+
+namespace swiftkv {
+
+Storage::Storage(std::shared_ptr<OpenDevice> device, std::byte* data, size_t bytes)
+    : device_(std::move(device)), data_(data), bytes_(bytes) {}
+
+Storage::~Storage() {
+  device_->release(*this);
+}
+
+OpenDevice::OpenDevice(const BackendTable& table, int32_t threads, std::shared_ptr<ThreadPool> pool,
+                       std::shared_ptr<void> library)
+    : table_(table), threads_(threads), pool_(std::move(pool)), library_(std::move(library)) {}
+
+std::shared_ptr<OpenDevice> OpenDevice::open(const BackendTable& table, int32_t level, int32_t threads,
+                                             std::shared_ptr<ThreadPool> pool, std::shared_ptr<void> library) {
+  if (threads < 1 || pool == nullptr || pool->size() < threads) {
+    throw Error(Code::invalid_argument, "Expected a number of threads that the pool has for the device but received " +
+                                            std::to_string(threads));
+  }
+  std::shared_ptr<OpenDevice> device(new OpenDevice(table, threads, std::move(pool), std::move(library)));
+  const DeviceOptions options = {.pool = device->pool_.get(), .threads = threads, .level = level};
+  check(table.open(&options, &device->handle_));
+  return device;
+}
+
+OpenDevice::~OpenDevice() {
+  close();  // no storage is left: each holds a reference to the device
+  if (handle_ != nullptr) table_.close(handle_);
+}
+
+std::shared_ptr<Storage> OpenDevice::allocate(size_t bytes) {
+  require_open();
+  void* data = nullptr;
+  if (bytes > 0) check(table_.allocate(handle_, bytes, &data));
+  std::shared_ptr<Storage> storage;
+  try {
+    storage.reset(new Storage(shared_from_this(), static_cast<std::byte*>(data), bytes));
+  } catch (...) {
+    if (data != nullptr) table_.release(handle_, data, bytes);
+    throw;
+  }
+  const std::lock_guard lock(mutex_);
+  require_open();
+  living_.insert(storage.get());
+  allocated_.fetch_add(bytes, std::memory_order_relaxed);
+  return storage;
+}
+
+void OpenDevice::release(Storage& storage) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (living_.erase(&storage) > 0) allocated_.fetch_sub(storage.bytes_, std::memory_order_relaxed);
+  std::byte* data = storage.data_.exchange(nullptr, std::memory_order_acq_rel);
+  if (data != nullptr) table_.release(handle_, data, storage.bytes_);
+}
+
+void OpenDevice::close() {
+  const std::lock_guard lock(mutex_);
+  closed_.store(true, std::memory_order_release);
+  for (Storage* storage : living_) {
+    std::byte* data = storage->data_.exchange(nullptr, std::memory_order_acq_rel);
+    if (data != nullptr) table_.release(handle_, data, storage->bytes_);
+  }
+  living_.clear();
+  allocated_.store(0, std::memory_order_relaxed);
+}
+
+void OpenDevice::require_open() const {
+  if (closed()) throw Error(Code::disposed, std::string("the ") + table_.name + " device has been closed");
+}
+
+}  // namespace swiftkv
