@@ -1,0 +1,22 @@
+#include "level_device.h"
+
+#include "fixtures.h"
+
+namespace swiftkv::test {
+
+LevelDevice::LevelDevice(cpu::CpuLevel level, int threads) : pool_(std::make_unique<ThreadPool>(threads)) {
+  const DeviceOptions options{pool_.get(), threads, static_cast<int32_t>(level)};
+  check(cpu_backend()->open(&options, &device_));
+}
+
+LevelDevice::~LevelDevice() {
+  cpu_backend()->close(device_);
+}
+
+Status LevelDevice::run(OpKind kind, const void* params) const {
+  const Bytes scratch(cpu_backend()->scratch_bytes(device_, kind, params));
+  const OpContext context{scratch.data(), scratch.size()};
+  return cpu_backend()->run(device_, kind, params, &context);
+}
+
+}  // namespace swiftkv::test
