@@ -67,6 +67,9 @@ struct BatchLimits {
   void use(BatchField f) { used |= uint64_t{1} << static_cast<int>(f); }
 };
 
+// Throws Error(invalid_argument) for a capacity out of range.
+void check_capacity(const BatchCapacity& capacity);
+
 class Batch {
  public:
   // Zero-filled. Throws Error: invalid_argument for a capacity out of range, out_of_memory.

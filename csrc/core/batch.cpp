@@ -1,0 +1,202 @@
+#include "core/batch.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "core/index_checks.h"
+
+namespace swiftkv {
+namespace {
+
+constexpr std::align_val_t kAlign{64};
+constexpr int64_t kAlignInts = 16;
+constexpr int64_t kMaxInts = int64_t{1} << 30;
+
+// In the order of BatchField.
+constexpr std::array<BatchFieldInfo, kBatchFieldCount> kFields = {{
+    {"ids", Axis::T, 0, IndexRole::token},
+    {"positionsT", Axis::T, 0, IndexRole::position},
+    {"slotsT", Axis::T, 0, IndexRole::slot},
+    {"queryStartT", Axis::BT, 1, IndexRole::query_start},
+    {"contextLenT", Axis::BT, 0, IndexRole::context_len},
+    {"tableRowT", Axis::BT, 0, IndexRole::table_row},
+    {"survivors", Axis::S, 0, IndexRole::survivor},
+    {"positionsS", Axis::S, 0, IndexRole::position},
+    {"queryStartS", Axis::BS, 1, IndexRole::query_start},
+    {"contextLenS", Axis::BS, 0, IndexRole::context_len},
+    {"tableRowS", Axis::BS, 0, IndexRole::table_row},
+    {"logitRows", Axis::R, 0, IndexRole::logit_row},
+    {"samplerSlots", Axis::R, 0, IndexRole::sampler_slot},
+    {"outputPositions", Axis::R, 0, IndexRole::output_position},
+    {"blockTables", Axis::none, 0, IndexRole::block_table},
+    {"sampledIds", Axis::R, 0, IndexRole::none},
+    {"layerRows", Axis::none, 0, IndexRole::none},
+    {"rowLayers", Axis::none, 0, IndexRole::none},
+    {"counts", Axis::none, 0, IndexRole::none},
+}};
+
+int64_t axis_capacity(Axis axis, const BatchCapacity& c) {
+  switch (axis) {
+    case Axis::T:
+    case Axis::S: return c.max_rows;
+    case Axis::R: return c.max_logit_rows;
+    case Axis::BT:
+    case Axis::BS: return c.max_seqs;
+    case Axis::none: break;
+  }
+  return 0;
+}
+
+int64_t field_length(BatchField field, const BatchCapacity& c) {
+  switch (field) {
+    case BatchField::block_tables: return int64_t{c.max_seqs} * c.max_blocks_per_seq;
+    case BatchField::layer_rows: return c.num_layers;
+    case BatchField::row_layers: return c.max_seqs;
+    case BatchField::counts: return kAxisCount;
+    default: {
+      const BatchFieldInfo& info = batch_field_info(field);
+      return axis_capacity(info.axis, c) + info.plus;
+    }
+  }
+}
+
+void check_capacity(int32_t value, const char* name, int32_t limit) {
+  if (value >= 1 && value <= limit) return;
+  throw Error(Code::invalid_argument,
+              "Expected 1 to " + std::to_string(limit) + " for " + name + " but received " + std::to_string(value));
+}
+
+const char* field_name(BatchField field) {
+  return batch_field_info(field).name.data();  // string literals
+}
+
+Status check_counts(const Batch& batch) {
+  for (int i = 0; i < kAxisCount; ++i) {
+    const Axis axis = static_cast<Axis>(i);
+    const int64_t capacity = axis_capacity(axis, batch.capacity());
+    const int32_t count = batch.count(axis);
+    if (count < 0 || count > capacity) {
+      return fail(Code::internal, "batch: count of %s is %d, expected 0 to %lld", axis_name(axis), count,
+                  static_cast<long long>(capacity));
+    }
+  }
+  return {};
+}
+
+Status check_field(const Batch& batch, const BatchLimits& limits, BatchField field, int64_t low, int64_t high) {
+  if (!limits.uses(field)) return {};
+  const BatchFieldInfo& info = batch_field_info(field);
+  return check_range(Code::internal, field_name(field), batch.data(field), batch.count(info.axis), low, high);
+}
+
+bool uses_half(const BatchLimits& limits, Axis rows) {
+  return limits.uses(rows == Axis::T ? BatchField::query_start_t : BatchField::query_start_s);
+}
+
+}  // namespace
+
+const BatchFieldInfo& batch_field_info(BatchField field) {
+  return kFields[static_cast<size_t>(field)];
+}
+
+std::optional<BatchField> find_batch_field(std::string_view name) {
+  for (int i = 0; i <= static_cast<int>(BatchField::sampled_ids); ++i) {
+    const BatchField field = static_cast<BatchField>(i);
+    if (batch_field_info(field).name == name) return field;
+  }
+  return std::nullopt;
+}
+
+void check_capacity(const BatchCapacity& c) {
+  check_capacity(c.max_rows, "maxRows", 1 << 20);
+  check_capacity(c.max_seqs, "maxSeqs", 1 << 16);
+  check_capacity(c.max_logit_rows, "maxLogitRows", 1 << 20);
+  check_capacity(c.max_blocks_per_seq, "maxBlocksPerSeq", 1 << 26);
+  check_capacity(c.num_layers, "numLayers", 1 << 16);
+  if (int64_t{c.max_seqs} * c.max_blocks_per_seq > kMaxInts) {
+    throw Error(Code::invalid_argument, "Expected at most 2^30 block table entries for maxSeqs * maxBlocksPerSeq");
+  }
+}
+
+std::shared_ptr<Batch> Batch::create(const BatchCapacity& capacity) {
+  check_capacity(capacity);
+  std::shared_ptr<Batch> batch(new Batch());
+  batch->capacity_ = capacity;
+  int64_t total = 0;
+  for (size_t i = 0; i < kBatchFieldCount; ++i) {
+    batch->offsets_[i] = total;
+    batch->lengths_[i] = field_length(static_cast<BatchField>(i), capacity);
+    total += (batch->lengths_[i] + kAlignInts - 1) / kAlignInts * kAlignInts;
+  }
+  const size_t bytes = static_cast<size_t>(total) * sizeof(int32_t);
+  batch->base_ = static_cast<int32_t*>(::operator new(bytes, kAlign, std::nothrow));
+  if (batch->base_ == nullptr) {
+    throw Error(Code::out_of_memory, "a batch of " + std::to_string(bytes) + " bytes could not be allocated");
+  }
+  std::memset(batch->base_, 0, bytes);
+  return batch;
+}
+
+Batch::~Batch() {
+  ::operator delete(base_, kAlign);
+}
+
+RowsView Batch::half(Axis rows) const {
+  const bool all = rows == Axis::T;
+  return {.rows = count(rows),
+          .num_seqs = count(all ? Axis::BT : Axis::BS),
+          .positions = data(all ? BatchField::positions_t : BatchField::positions_s),
+          .query_start = data(all ? BatchField::query_start_t : BatchField::query_start_s),
+          .context_len = data(all ? BatchField::context_len_t : BatchField::context_len_s),
+          .table_row = data(all ? BatchField::table_row_t : BatchField::table_row_s),
+          .block_tables = data(BatchField::block_tables),
+          .table_stride = capacity_.max_blocks_per_seq};
+}
+
+TensorView Batch::view(BatchField field, const BatchCapacity& c) {
+  TensorView v;
+  v.dtype = DType::i32;
+  if (field == BatchField::block_tables) {
+    v.rank = 2;
+    v.shape[0].size = c.max_seqs;
+    v.shape[1].size = c.max_blocks_per_seq;
+    return v;
+  }
+  const BatchFieldInfo& info = batch_field_info(field);
+  v.rank = 1;
+  v.shape[0] = {.size = field_length(field, c), .axis = info.axis, .plus = info.plus};
+  return v;
+}
+
+Status validate(const Batch& batch, const BatchLimits& limits) {
+  if (Status s = check_counts(batch); !s.ok()) return s;
+  const int64_t slots = limits.num_blocks * kBlockTokens;
+  const struct {
+    BatchField field;
+    int64_t low, high;
+  } ranges[] = {
+      {BatchField::ids, 0, limits.vocab},
+      {BatchField::positions_t, 0, limits.positions},
+      {BatchField::slots_t, -1, slots},
+      {BatchField::survivors, 0, batch.count(Axis::T)},
+      {BatchField::positions_s, 0, limits.positions},
+      {BatchField::logit_rows, 0, batch.count(Axis::S)},
+      {BatchField::sampler_slots, 0, limits.sampler_slots},
+      {BatchField::output_positions, 0, int64_t{1} << 31},
+  };
+  for (const auto& r : ranges) {
+    if (Status s = check_field(batch, limits, r.field, r.low, r.high); !s.ok()) return s;
+  }
+  for (Axis axis : {Axis::T, Axis::S}) {
+    if (!uses_half(limits, axis)) continue;
+    const int64_t tables = batch.capacity().max_seqs;
+    const Status s =
+        check_half(Code::internal, axis == Axis::T ? "half T" : "half S", batch.half(axis), tables, limits.num_blocks);
+    if (!s.ok()) return s;
+  }
+  return {};
+}
+
+}  // namespace swiftkv
