@@ -1,0 +1,75 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { ops } from '../../lib/kernels/index.ts';
+import * as reference from './reference.ts';
+import {
+  check,
+  computeDtypes,
+  describeLevels,
+  expectClose,
+  headDims,
+  layouts,
+  Random,
+  roundoff,
+  rowCounts,
+  seeds,
+  widths,
+  withScope,
+} from './support.ts';
+
+const numPositions = 40;
+
+describeLevels('q_rope', (device) => {
+  it('equals the reference on any shape', () => {
+    const shapes = fc.record({
+      rows: rowCounts,
+      dim: widths,
+      heads: fc.constantFrom(1, 2, 3, 8),
+      hd: headDims,
+      dtype: computeDtypes,
+      qDtype: computeDtypes,
+      layout: layouts,
+      hasBias: fc.boolean(),
+      seed: seeds,
+    });
+    check(shapes, ({ rows, dim, heads, hd, dtype, qDtype, layout, hasBias, seed }) =>
+      withScope(device, (s) => {
+        const random = new Random(seed);
+        const width = heads * hd;
+        const [a, w] = [random.floats(rows * dim, dtype), random.floats(width * dim, dtype)];
+        const bias = hasBias ? random.floats(width) : null;
+        const rope = random.floats(numPositions * hd);
+        const positions = random.ints(rows, numPositions);
+        const q = s.out([rows, heads, hd], qDtype);
+        ops.sync.q_rope({
+          a: s.floats(a, [rows, dim], dtype),
+          w: s.floats(w, [width, dim], dtype, layout),
+          ...(bias ? { bias: s.floats(bias, [width]) } : {}),
+          rope: s.floats(rope, [numPositions, hd]),
+          positions: s.ints(positions),
+          q,
+        });
+        const expected = reference.linear(a, w, bias, rows, width, dim);
+        reference.rotate(expected, rope, positions, rows, heads, hd);
+        expectClose(
+          q.toFloat32Array(),
+          expected.values,
+          (i) =>
+            reference.sumBound(dim + 4, expected.magnitudes[i]!) +
+            roundoff(qDtype) * Math.abs(expected.values[i]!) * 1.01,
+        );
+      }),
+    );
+  });
+
+  it('refuses positions outside the table', () =>
+    withScope(device, (s) => {
+      const rope = s.floats(new Float32Array(6), [3, 2]);
+      for (const position of [-1, 3]) {
+        const positions = s.ints([position]);
+        const operands = { a: s.floats([1], [1, 1]), w: s.floats([1, 1], [2, 1], 'f32', 'panels'), rope, positions };
+        const call = () => ops.sync.q_rope({ ...operands, q: s.out([1, 1, 2]) });
+        expect(call, `position ${position}`).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }));
+      }
+    }));
+});
