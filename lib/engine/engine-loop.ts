@@ -1,0 +1,198 @@
+// Drives the runner: plan, write, run, apply, and tell listeners of step k while step k+1 runs. Runs while there is work.
+
+import { SwiftKVError, toSwiftKVError } from '../errors.ts';
+import type { ModelRunner } from '../model/runner.ts';
+import { BatchWriter } from './batch-fill.ts';
+import type { Job } from './job.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { Sequence } from './sequence.ts';
+import type { StepPlan } from './step-plan.ts';
+
+/** Called when a step has ended and its results are applied; for tests and measurements. */
+export type StepObserver = (plan: StepPlan, ms: number) => void;
+
+export class EngineLoop {
+  onStep: StepObserver | null = null;
+  numSteps = 0;
+
+  private readonly runner: ModelRunner;
+  private readonly scheduler: Scheduler;
+  private readonly writers: readonly [BatchWriter, BatchWriter];
+  /** Jobs that have not ended. */
+  private readonly jobs = new Map<Sequence, Job>();
+  /** Jobs to tell of the last step, and those among them that failed. */
+  private readonly updated: Job[] = [];
+  private readonly failed: { job: Job; error: SwiftKVError }[] = [];
+  private current: StepPlan | null = null;
+  private driving: Promise<void> | null = null;
+  /** Why no more work is taken. */
+  private closed: SwiftKVError | null = null;
+
+  constructor(runner: ModelRunner, scheduler: Scheduler) {
+    this.runner = runner;
+    this.scheduler = scheduler;
+    this.writers = [new BatchWriter(runner.batches[0]), new BatchWriter(runner.batches[1])];
+  }
+
+  /**
+   * Queues a job; its first step starts after the current turn of the event loop's microtasks.
+   * @throws ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL, ERR_DISPOSED
+   */
+  submit(job: Job): void {
+    if (this.closed !== null) throw this.closed;
+    this.scheduler.add(job.sequence);
+    this.jobs.set(job.sequence, job);
+    this.driving ??= this.drive();
+  }
+
+  /** The job's listener is not called any more. A step in which nobody is left is stopped. */
+  abort(job: Job): void {
+    if (!this.jobs.delete(job.sequence)) return;
+    this.scheduler.abort(job.sequence);
+    const plan = this.current;
+    if (plan === null) return;
+    for (let i = 0; i < plan.size; i++) {
+      if (plan.items[i]!.sequence.state === 'running') return;
+    }
+    this.runner.cancel();
+  }
+
+  /** Rejects every job with `error`, takes no more, and waits for the step in flight. Idempotent. */
+  async close(error: SwiftKVError): Promise<void> {
+    this.closed ??= error;
+    for (const job of [...this.jobs.values()]) {
+      this.abort(job);
+      job.listener.onError(this.closed);
+    }
+    await this.driving;
+  }
+
+  private async drive(): Promise<void> {
+    // Requests made in the same turn share the first step.
+    await null;
+    try {
+      for (;;) {
+        const plan = this.scheduler.schedule();
+        if (plan !== null) await this.step(plan);
+        else {
+          this.notify();
+          if (this.jobs.size === 0) break;
+        }
+      }
+    } catch (error) {
+      this.breakDown(error);
+    } finally {
+      this.driving = null;
+    }
+  }
+
+  private async step(plan: StepPlan): Promise<void> {
+    const writer = this.writers[this.numSteps++ & 1]!;
+    this.current = plan;
+    let ms = 0;
+    try {
+      this.begin(plan);
+      writer.write(plan);
+      const running = this.runner.run(writer.batch);
+      try {
+        // Results of the step before are handed on while this one runs.
+        this.notify();
+      } finally {
+        ms = (await running).ms;
+      }
+      this.copyLogits(plan);
+    } catch (error) {
+      this.current = null;
+      this.failStep(plan, toSwiftKVError(error));
+      return;
+    }
+    this.current = null;
+    this.scheduler.complete(plan, writer.batch.sampledIds, writer.batch.rowLayers, ms);
+    this.applyStep(plan);
+    this.onStep?.(plan, ms);
+  }
+
+  private begin(plan: StepPlan): void {
+    for (let i = 0; i < plan.size; i++) {
+      const item = plan.items[i]!;
+      if (item.start > 0) continue;
+      // The first rows of a sequence in this slot.
+      const job = this.jobs.get(item.sequence)!;
+      this.runner.setSampler(item.sequence.slot, job.sampler);
+      if (Number.isNaN(job.startedAt)) job.startedAt = performance.now();
+    }
+  }
+
+  private copyLogits(plan: StepPlan): void {
+    if (plan.scoredRows === 0) return;
+    const vocab = this.runner.config.vocabSize;
+    const logits = this.runner.readLogits(plan.scoredRows);
+    for (let i = 0; i < plan.size; i++) {
+      const { sequence, start, logitStart, logitRows } = plan.items[i]!;
+      if (!sequence.scoring) continue;
+      const rows = logits.subarray(logitStart * vocab, (logitStart + logitRows) * vocab);
+      this.jobs.get(sequence)?.logits?.set(rows, start * vocab);
+    }
+  }
+
+  private applyStep(plan: StepPlan): void {
+    const now = performance.now();
+    for (let i = 0; i < plan.size; i++) {
+      const { sequence, sample } = plan.items[i]!;
+      const job = this.jobs.get(sequence);
+      if (job === undefined) continue;
+      if (sequence.state === 'failed') {
+        this.jobs.delete(sequence);
+        this.failed.push({ job, error: numericError(sequence) });
+        continue;
+      }
+      if (sample) {
+        if (Number.isNaN(job.firstTokenAt)) job.firstTokenAt = now;
+        job.lastTokenAt = now;
+      }
+      if (sequence.state === 'finished') {
+        job.endedAt = now;
+        this.jobs.delete(sequence);
+      }
+      if (sample || sequence.state === 'finished') this.updated.push(job);
+    }
+  }
+
+  private failStep(plan: StepPlan, error: SwiftKVError): void {
+    this.scheduler.fail(plan);
+    for (let i = 0; i < plan.size; i++) {
+      const { sequence } = plan.items[i]!;
+      const job = this.jobs.get(sequence);
+      if (job === undefined || sequence.state !== 'failed') continue;
+      this.jobs.delete(sequence);
+      this.failed.push({ job, error });
+    }
+  }
+
+  private notify(): void {
+    for (const job of this.updated) job.listener.onUpdate();
+    this.updated.length = 0;
+    for (const { job, error } of this.failed) job.listener.onError(error);
+    this.failed.length = 0;
+  }
+
+  /** The loop itself is defective: nobody may be left waiting. */
+  private breakDown(cause: unknown): void {
+    const error = toSwiftKVError(cause);
+    this.closed ??= error;
+    this.current = null;
+    const jobs = [...this.jobs.values(), ...this.failed.map((f) => f.job), ...this.updated];
+    this.jobs.clear();
+    this.failed.length = 0;
+    this.updated.length = 0;
+    for (const job of jobs) job.listener.onError(error);
+  }
+}
+
+function numericError(sequence: Sequence): SwiftKVError {
+  const where = sequence.scoring ? 'logits of a scored text' : `output token ${sequence.numOutput}`;
+  return new SwiftKVError(
+    'ERR_NUMERIC',
+    `Expected finite logits but the model produced NaN or infinite ones (${where}); other requests are not affected`,
+  );
+}

@@ -1,0 +1,77 @@
+// Checks the options of Engine.load and fills in the defaults that belong to the engine.
+
+import type { LoadOptions, LoadProgress } from '../model/load.ts';
+import { chunkGranule } from './scheduler.ts';
+import {
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkOneOf,
+  checkOptions,
+  checkSignal,
+  checkString,
+} from './validate.ts';
+
+const where = 'Engine.load';
+const known = [
+  'device',
+  'dtype',
+  'kvCacheDtype',
+  'maxModelLen',
+  'kvCacheBytes',
+  'threads',
+  'isa',
+  'maxStepMs',
+  'maxBatchRows',
+  'maxSequences',
+  'signal',
+  'onProgress',
+] as const;
+
+export const defaultMaxStepMs = 250;
+const defaultMaxBatchRows = 512;
+const defaultMaxSequences = 64;
+const minLogitRows = 64;
+const maxSequencesLimit = 1024;
+const maxBatchRowsLimit = 16384;
+
+export interface CheckedEngineOptions {
+  model: LoadOptions;
+  maxStepMs: number;
+}
+
+/** @throws ERR_INVALID_ARGUMENT */
+export function checkEngineOptions(value: unknown): CheckedEngineOptions {
+  const options = checkOptions(value, known, where);
+  const positive = (name: string) =>
+    options[name] === undefined ? undefined : checkInteger(name, options[name], where, 1);
+  const { device = 'cpu', dtype = 'auto', kvCacheDtype, isa, signal, onProgress } = options;
+  const { maxStepMs = defaultMaxStepMs, maxSequences = defaultMaxSequences } = options;
+  const maxSeqs = checkInteger('maxSequences', maxSequences, where, 1, maxSequencesLimit);
+  // Every running answer has its row and its logit row in every step, and a prompt beside them gets a chunk.
+  const minRows = maxSeqs + chunkGranule;
+  const { maxBatchRows = Math.max(defaultMaxBatchRows, minRows) } = options;
+  return {
+    maxStepMs: checkNumber('maxStepMs', maxStepMs, where, { min: 0, aboveMin: true }),
+    model: {
+      device: checkOneOf('device', device, where, ['cpu']),
+      dtype: checkOneOf('dtype', dtype, where, ['auto', 'f32', 'bf16']),
+      kvCacheDtype:
+        kvCacheDtype === undefined
+          ? undefined
+          : checkOneOf('kvCacheDtype', kvCacheDtype, where, ['f32', 'bf16', 'fp8'] as const),
+      maxModelLen: positive('maxModelLen'),
+      kvCacheBytes: positive('kvCacheBytes'),
+      threads: positive('threads'),
+      isa: isa === undefined ? undefined : checkString('isa', isa, where),
+      maxRows: checkInteger('maxBatchRows', maxBatchRows, where, minRows, maxBatchRowsLimit),
+      maxSeqs,
+      maxLogitRows: Math.max(minLogitRows, maxSeqs),
+      signal: signal === undefined ? undefined : checkSignal('signal', signal, where),
+      onProgress:
+        onProgress === undefined
+          ? undefined
+          : checkFunction<(progress: LoadProgress) => void>('onProgress', onProgress, where),
+    },
+  };
+}

@@ -1,0 +1,301 @@
+// The engine: a loaded model, its tokenizer, and the loop that runs requests together.
+
+import { SwiftKVError, toSwiftKVError } from '../errors.ts';
+import { type LoadedModel, loadModel } from '../model/load.ts';
+import { loadSamplingDefaults } from '../sampling/load-defaults.ts';
+import { greedy } from '../sampling/options.ts';
+import { loadTokenizer } from '../tokenizer/load.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { BlockManager, blockTokens } from './block-manager.ts';
+import { EngineLoop } from './engine-loop.ts';
+import { checkEngineOptions } from './engine-options.ts';
+import { checkGenerateOptions, type GenerateRequest } from './generate-options.ts';
+import { abortError, Generation, type GenerationHost } from './generation.ts';
+import { Job, type JobListener } from './job.ts';
+import { Scheduler } from './scheduler.ts';
+import { Sequence } from './sequence.ts';
+import type {
+  ChatMessage,
+  EngineInfo,
+  EngineOptions,
+  GenerateOptions,
+  Logits,
+  SamplingDefaults,
+  TokenIds,
+} from './types.ts';
+import { checkBoolean, checkOptions, checkSignal, checkString, checkTokenIds, expected } from './validate.ts';
+
+/** Numbers that `engine.logits` hands over at most: 256 MiB. */
+const maxLogitValues = 2 ** 26;
+/** Numbers that one step copies out for it on the JavaScript thread: 4 MiB, about a millisecond. */
+const maxScoredValues = 2 ** 20;
+
+/** The model as the engine uses it. */
+export type EngineModel = Omit<LoadedModel, 'logits'>;
+
+/** What `Engine.load` puts together; tests put a fake model here. */
+export interface EngineParts {
+  model: EngineModel;
+  tokenizer: Tokenizer | null;
+  defaults: SamplingDefaults;
+  maxStepMs: number;
+}
+
+export class Engine implements AsyncDisposable {
+  /**
+   * Loads a model folder (Hugging Face layout) and everything a request needs. Files are validated before memory is
+   * allocated.
+   * @throws ERR_INVALID_ARGUMENT, ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID, ERR_MODEL_UNSUPPORTED, ERR_OUT_OF_MEMORY,
+   *   ERR_UNSUPPORTED, ERR_ABORTED, ERR_IO, ERR_NATIVE_LOAD
+   */
+  static async load(source: string, options: EngineOptions = {}): Promise<Engine> {
+    if (typeof source !== 'string' || source === '') {
+      throw expected('source', 'the path of a model folder', source, 'Engine.load');
+    }
+    const { model: modelOptions, maxStepMs } = checkEngineOptions(options);
+    const { signal } = modelOptions;
+    if (signal?.aborted) throw abortError(signal, 'Engine.load');
+    const model = await loadModel(source, modelOptions);
+    try {
+      const folders = model.tokenizerDir === null ? [] : [model.tokenizerDir];
+      const tokenizer = await loadTokenizer(folders);
+      const defaults = await loadSamplingDefaults([source, ...folders]);
+      if (signal?.aborted) {
+        await tokenizer?.dispose();
+        throw abortError(signal, 'Engine.load');
+      }
+      return new Engine({ model, tokenizer, defaults, maxStepMs });
+    } catch (error) {
+      await model.dispose();
+      throw toSwiftKVError(error);
+    }
+  }
+
+  readonly #parts: EngineParts;
+  readonly #blocks: BlockManager;
+  readonly #scheduler: Scheduler;
+  readonly #loop: EngineLoop;
+  readonly #eosIds: ReadonlySet<number>;
+  readonly #active = new Set<{ fail(error: SwiftKVError): void }>();
+  readonly #host: GenerationHost;
+  readonly #maxLogitPositions: number;
+  #disposed: Promise<void> | null = null;
+
+  /** @internal Use `Engine.load`. */
+  constructor(parts: EngineParts) {
+    const { model, maxStepMs } = parts;
+    const { config, capacity } = model;
+    this.#parts = parts;
+    this.#eosIds = new Set(config.eosTokenIds);
+    this.#maxLogitPositions = Math.min(model.maxModelLen, Math.floor(maxLogitValues / config.vocabSize));
+    this.#blocks = new BlockManager(model.numBlocks);
+    this.#scheduler = new Scheduler(
+      config,
+      {
+        maxRows: capacity.maxRows,
+        maxSeqs: capacity.maxSeqs,
+        maxLogitRows: capacity.maxLogitRows,
+        maxScoredRows: Math.min(capacity.maxLogitRows, Math.max(1, Math.floor(maxScoredValues / config.vocabSize))),
+        maxModelLen: model.maxModelLen,
+        maxStepMs,
+      },
+      this.#blocks,
+    );
+    this.#loop = new EngineLoop(model, this.#scheduler);
+    this.#host = {
+      tokenizer: parts.tokenizer,
+      active: this.#active,
+      encode: (request) => this.#encode(request),
+      submit: (request, prompt, listener) => this.#submit(request, prompt, listener),
+      abort: (job) => this.#loop.abort(job),
+    };
+  }
+
+  /**
+   * Continues a text, a conversation or token ids. Starts nothing until the result is consumed, and never throws:
+   * whatever is wrong with the request is reported to its consumer.
+   */
+  generate(options: GenerateOptions): Generation {
+    let request: GenerateRequest | SwiftKVError;
+    try {
+      request = checkGenerateOptions(options, this.#parts.model.config, this.#parts.defaults, this.#eosIds);
+    } catch (error) {
+      request = toSwiftKVError(error);
+    }
+    return new Generation(this.#host, request);
+  }
+
+  /**
+   * Logits at every position, every layer run on every row. Runs in steps among other requests.
+   * @throws ERR_INVALID_ARGUMENT (more than `info().maxLogitPositions` ids), ERR_CACHE_TOO_SMALL, ERR_NUMERIC,
+   *   ERR_ABORTED, ERR_DISPOSED
+   */
+  async logits(tokenIds: TokenIds, options: { signal?: AbortSignal | undefined } = {}): Promise<Logits> {
+    const { config } = this.#parts.model;
+    const { signal: given } = checkOptions(options, ['signal'], 'logits');
+    const signal = given === undefined ? null : checkSignal('signal', given, 'logits');
+    const prompt = checkTokenIds('tokenIds', tokenIds, 'logits', config.vocabSize);
+    const limit = this.#maxLogitPositions;
+    if (prompt.length === 0 || prompt.length > limit) {
+      throw new SwiftKVError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected tokenIds to be 1 to ${limit} token ids, whose logits take ${limit * config.vocabSize * 4} bytes, ` +
+          `but received ${prompt.length} (logits)`,
+      );
+    }
+    this.#checkOpen();
+    if (signal?.aborted) throw abortError(signal, 'logits');
+    const data = new Float32Array(prompt.length * config.vocabSize);
+    const sequence = new Sequence({ prompt, maxTokens: 0, stopIds: new Set(), fullDepth: true, scoring: true });
+    await new Promise<void>((resolve, reject) => {
+      const settle = (error: SwiftKVError | null) => {
+        signal?.removeEventListener('abort', onAbort);
+        this.#active.delete(entry);
+        this.#loop.abort(job);
+        if (error === null) resolve();
+        else reject(error);
+      };
+      const onAbort = () => settle(abortError(signal!, 'logits'));
+      const entry = { fail: settle };
+      const job = new Job(sequence, greedy, { onUpdate: () => settle(null), onError: settle }, data);
+      this.#loop.submit(job);
+      this.#active.add(entry);
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
+    return { rows: prompt.length, vocabSize: config.vocabSize, data };
+  }
+
+  /**
+   * Token ids of a text.
+   * @param options.addSpecialTokens add what the tokenizer adds to a prompt (usually a BOS); default true
+   * @throws ERR_NO_TOKENIZER, ERR_INVALID_ARGUMENT, ERR_DISPOSED
+   */
+  async tokenize(text: string, options: { addSpecialTokens?: boolean | undefined } = {}): Promise<number[]> {
+    const { addSpecialTokens = true } = checkOptions(options, ['addSpecialTokens'], 'tokenize');
+    const add = checkBoolean('addSpecialTokens', addSpecialTokens, 'tokenize');
+    checkString('text', text, 'tokenize');
+    this.#checkOpen();
+    return Array.from(await this.#needTokenizer().encode(text, { addSpecialTokens: add }));
+  }
+
+  /**
+   * The text of token ids.
+   * @param options.skipSpecialTokens leave special tokens out; default true
+   * @throws ERR_NO_TOKENIZER, ERR_INVALID_ARGUMENT, ERR_DISPOSED
+   */
+  async detokenize(tokenIds: TokenIds, options: { skipSpecialTokens?: boolean | undefined } = {}): Promise<string> {
+    const { skipSpecialTokens = true } = checkOptions(options, ['skipSpecialTokens'], 'detokenize');
+    const skip = checkBoolean('skipSpecialTokens', skipSpecialTokens, 'detokenize');
+    const ids = checkTokenIds('tokenIds', tokenIds, 'detokenize', this.#parts.model.config.vocabSize);
+    this.#checkOpen();
+    return this.#needTokenizer().decode(ids, { skipSpecialTokens: skip });
+  }
+
+  /** What was loaded, every choice made at load, and what the engine is doing now. */
+  info(): EngineInfo {
+    const { model, tokenizer, defaults, maxStepMs } = this.#parts;
+    const { cost } = this.#scheduler;
+    return {
+      ...model.info(),
+      tokenizer: tokenizer !== null,
+      chatTemplate: tokenizer?.hasChatTemplate ?? false,
+      maxStepMs,
+      maxLogitPositions: this.#maxLogitPositions,
+      defaults: { ...defaults },
+      load: {
+        running: this.#scheduler.numRunning,
+        waiting: this.#scheduler.numWaiting,
+        freeBlocks: this.#blocks.numFree,
+        steps: this.#loop.numSteps,
+        preemptions: this.#scheduler.numPreemptions,
+        fixedMs: cost.state.fixedMs,
+        msPerRowLayer: cost.state.msPerUnit,
+      },
+    };
+  }
+
+  /**
+   * Frees everything. Requests that have not ended reject with ERR_DISPOSED at once; the step in flight stops after the
+   * op it is in, and memory is freed when the promise resolves. Idempotent, and safe at any time.
+   */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#shutDown();
+    return this.#disposed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  async #shutDown(): Promise<void> {
+    const error = disposedError();
+    for (const request of [...this.#active]) request.fail(error);
+    await this.#loop.close(error);
+    await this.#parts.tokenizer?.dispose();
+    await this.#parts.model.dispose();
+  }
+
+  #checkOpen(): void {
+    if (this.#disposed !== null) throw disposedError();
+  }
+
+  #needTokenizer(): Tokenizer {
+    const { tokenizer } = this.#parts;
+    if (tokenizer !== null) return tokenizer;
+    throw new SwiftKVError(
+      'ERR_NO_TOKENIZER',
+      'Expected tokenIds because the model folder has no tokenizer.json but received text; pass `tokenIds`',
+    );
+  }
+
+  #encode(request: GenerateRequest): Promise<Int32Array> | Int32Array {
+    this.#checkOpen();
+    const { input } = request;
+    if (input.type === 'tokenIds') return input.tokenIds;
+    if (input.type === 'prompt') return this.#encodeText(input.text, true);
+    return this.#encodeText(this.#renderChat(input.messages), false);
+  }
+
+  #renderChat(messages: readonly ChatMessage[]): string {
+    return this.#needTokenizer().renderChat(messages);
+  }
+
+  async #encodeText(text: string, addSpecialTokens: boolean): Promise<Int32Array> {
+    const tokenizer = this.#needTokenizer();
+    const { maxModelLen } = this.#parts.model;
+    const least = tokenizer.minTokens(text);
+    if (least >= maxModelLen) throw contextError(maxModelLen, `a prompt of at least ${least}`);
+    const { vocabSize } = this.#parts.model.config;
+    const ids = checkTokenIds('prompt', await tokenizer.encode(text, { addSpecialTokens }), 'generate', vocabSize);
+    if (ids.length === 0) throw expected('prompt', 'a text of at least one token', text, 'generate');
+    return ids;
+  }
+
+  #submit(request: GenerateRequest, prompt: Int32Array, listener: JobListener): Job {
+    const { maxModelLen, numBlocks } = this.#parts.model;
+    if (prompt.length >= maxModelLen) throw contextError(maxModelLen, `a prompt of ${prompt.length} and an answer`);
+    // The last token of an answer needs no room in the cache.
+    const room = Math.min(maxModelLen, numBlocks * blockTokens + 1) - prompt.length;
+    const sequence = new Sequence({
+      prompt,
+      maxTokens: request.maxTokens ?? Math.max(1, room),
+      stopIds: request.stopIds,
+      fullDepth: request.fullDepth,
+      scoring: false,
+    });
+    const job = new Job(sequence, request.sampling.state, listener);
+    this.#loop.submit(job);
+    return job;
+  }
+}
+
+function contextError(maxModelLen: number, received: string): SwiftKVError {
+  return new SwiftKVError(
+    'ERR_CONTEXT_LENGTH',
+    `Expected at most ${maxModelLen} tokens (maxModelLen) but received ${received} (generate)`,
+  );
+}
+
+function disposedError(): SwiftKVError {
+  return new SwiftKVError('ERR_DISPOSED', 'The engine has been disposed of');
+}

@@ -1,0 +1,172 @@
+// The public types of the in-process engine.
+
+import type { LoadProgress } from '../model/load.ts';
+import type { ModelInfo } from '../model/model-info.ts';
+import type { ChatMessage } from '../tokenizer/tokenizer.ts';
+
+export type { ChatMessage, LoadProgress, ModelInfo };
+
+/** What `Engine.load` takes besides the folder. Every choice made from it is visible in `engine.info()`. */
+export interface EngineOptions {
+  /** Default 'cpu'. */
+  device?: 'cpu' | undefined;
+  /** What matrix products are computed in; 'auto' (default): bf16 when the weights are stored in 16 bits, else f32. */
+  dtype?: 'auto' | 'f32' | 'bf16' | undefined;
+  /** Default: the compute dtype. */
+  kvCacheDtype?: 'f32' | 'bf16' | 'fp8' | undefined;
+  /** Tokens a sequence may have, prompt and answer together; at most the model's own limit. */
+  maxModelLen?: number | undefined;
+  /** Bytes of the KV cache, rounded down to whole blocks of 16 tokens. */
+  kvCacheBytes?: number | undefined;
+  /** Threads the kernels may use; default from CPU affinity and the cgroup quota. */
+  threads?: number | undefined;
+  /** ISA level of the kernels; default: the best that this machine can run. */
+  isa?: string | undefined;
+  /** What a step that mixes prompts and running answers aims at, milliseconds; default 250. */
+  maxStepMs?: number | undefined;
+  /** Rows (tokens) of one step; default 512. Must leave 16 rows beside one per sequence. */
+  maxBatchRows?: number | undefined;
+  /** Sequences that run at once; default 64. */
+  maxSequences?: number | undefined;
+  /** Stops the loading; it then rejects with ERR_ABORTED. Has no effect once the engine is there. */
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+export type TokenIds = readonly number[] | Int32Array | Uint32Array | Uint16Array;
+
+/** Exactly one of `prompt`, `messages` and `tokenIds` says what to continue. */
+export interface GenerateOptions {
+  /** Text; a BOS is added where the tokenizer does so. */
+  prompt?: string | undefined;
+  /** A conversation, rendered with the model's chat template. */
+  messages?: readonly ChatMessage[] | undefined;
+  /** Token ids, used as they are. Works without a tokenizer. */
+  tokenIds?: TokenIds | undefined;
+  /** Tokens to generate at most; default: what the context and the KV cache have room for. */
+  maxTokens?: number | undefined;
+  /**
+   * 0 takes the most likely token. Default: 0 when the model's generation_config.json says `do_sample: false`, else its
+   * temperature, else 1. `engine.info().defaults` shows it.
+   */
+  temperature?: number | undefined;
+  /** Only the k most likely tokens; 0 or -1 = off (default, unless generation_config.json says otherwise). */
+  topK?: number | undefined;
+  /** Only the most likely tokens that make up this probability; 1 = off (default, as above). */
+  topP?: number | undefined;
+  /** Only tokens at least this fraction as likely as the most likely one; 0 = off (default, as above). */
+  minP?: number | undefined;
+  /** Of the random numbers, 0 to 2^64 - 1; default: random. The result reports it. */
+  seed?: number | bigint | undefined;
+  /** Go on after the model's end-of-sequence tokens. `stopTokenIds` still stop. Default false. */
+  ignoreEos?: boolean | undefined;
+  /** Run every layer on every prompt token (student mode, for evaluation); answers are the same. Default false. */
+  fullDepth?: boolean | undefined;
+  /** Tokens that end the answer besides the model's own. */
+  stopTokenIds?: TokenIds | undefined;
+  /** Aborting it rejects with ERR_ABORTED at once and frees the request's blocks within one step. */
+  signal?: AbortSignal | undefined;
+}
+
+/** 'stop': the model or a stop token ended it; 'length': maxTokens reached. */
+export type FinishReason = 'stop' | 'length';
+
+/** Counts of one request. Row-layers are counted natively: one for each row that enters one layer. */
+export interface Usage {
+  promptTokens: number;
+  /** Tokens generated, a stop token included. */
+  completionTokens: number;
+  /** Row-layers run for this request; after a preemption, recomputed rows count again. */
+  rowLayersRun: number;
+  /** Row-layers that its rows would have taken at full depth, and did not. */
+  rowLayersSkipped: number;
+  /** Times the request lost its blocks to older ones and was recomputed. */
+  preemptions: number;
+}
+
+/** Milliseconds are wall time. null: there was nothing to measure (a single token has no time between tokens). */
+export interface Timings {
+  /** From consumption (tokenizing included) to the start of the first step. */
+  queueMs: number;
+  /** Time to first token, from consumption. */
+  ttftMs: number;
+  /** Mean time per output token, the first one excluded. */
+  tpotMs: number | null;
+  totalMs: number;
+  /** Prompt tokens over the time from the start of the first step to the first token. */
+  prefillTokensPerSecond: number;
+  /** Tokens after the first one over the time they took. */
+  decodeTokensPerSecond: number | null;
+}
+
+export interface TextPart {
+  type: 'text';
+  /** Never half a character. '' without a tokenizer, or when the tokens are special ones. */
+  text: string;
+  /** The tokens since the part before. A slow reader gets several in one part. */
+  tokenIds: number[];
+}
+
+export interface FinishPart {
+  type: 'finish';
+  finishReason: FinishReason;
+  /** The seed that was used. */
+  seed: number | bigint;
+  usage: Usage;
+  timings: Timings;
+}
+
+export type GeneratePart = TextPart | FinishPart;
+
+export interface GenerateResult {
+  /** Without the stop token's text; '' without a tokenizer. */
+  text: string;
+  /** With the stop token, if one ended the answer. */
+  tokenIds: number[];
+  finishReason: FinishReason;
+  seed: number | bigint;
+  usage: Usage;
+  timings: Timings;
+}
+
+/** Logits at every position of a text, every layer run on every row. */
+export interface Logits {
+  /** Positions. */
+  rows: number;
+  vocabSize: number;
+  /** [rows, vocabSize], row-major. */
+  data: Float32Array;
+}
+
+/** What a request uses when it does not say. */
+export interface SamplingDefaults {
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  /** Where they come from. */
+  source: 'generation_config.json' | 'built-in';
+}
+
+export interface EngineInfo extends ModelInfo {
+  tokenizer: boolean;
+  chatTemplate: boolean;
+  maxStepMs: number;
+  /** Positions that `engine.logits` takes at most. */
+  maxLogitPositions: number;
+  defaults: SamplingDefaults;
+  load: EngineLoad;
+}
+
+/** What the engine is doing now. */
+export interface EngineLoad {
+  running: number;
+  waiting: number;
+  freeBlocks: number;
+  /** Since the engine was loaded. */
+  steps: number;
+  preemptions: number;
+  /** What the scheduler believes a step costs: a fixed part, and one row through one layer. */
+  fixedMs: number;
+  msPerRowLayer: number;
+}

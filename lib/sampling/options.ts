@@ -1,0 +1,80 @@
+// Checks the sampling options of a request and turns them into what a sampler slot holds.
+
+import type { SamplingDefaults } from '../engine/types.ts';
+import { checkInteger, checkNumber, expected } from '../engine/validate.ts';
+import { SwiftKVError } from '../errors.ts';
+import type { SamplerState } from '../native/binding.ts';
+
+/** Temperatures below this are 0: dividing logits by them would only overflow. */
+export const minTemperature = 1e-3;
+const maxTemperature = 100;
+const maxSeed = 2n ** 64n - 1n;
+
+export interface Sampling {
+  state: SamplerState;
+  /** As given, or as drawn. */
+  seed: number | bigint;
+}
+
+/** Takes the most likely token. */
+export const greedy: SamplerState = { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0n, choice: 0 };
+
+/** @throws ERR_INVALID_ARGUMENT */
+export function resolveSampling(options: Record<string, unknown>, defaults: SamplingDefaults, where: string): Sampling {
+  const { temperature, topK, topP, minP, seed } = options;
+  const chosen = {
+    temperature:
+      temperature === undefined
+        ? defaults.temperature
+        : checkNumber('temperature', temperature, where, { min: 0, max: maxTemperature }),
+    topK: topK === undefined ? defaults.topK : Math.max(0, checkInteger('topK', topK, where, -1, 2 ** 31 - 1)),
+    topP: topP === undefined ? defaults.topP : checkNumber('topP', topP, where, { min: 0, max: 1, aboveMin: true }),
+    minP: minP === undefined ? defaults.minP : checkNumber('minP', minP, where, { min: 0, max: 1 }),
+  };
+  if (chosen.temperature < minTemperature) chosen.temperature = 0;
+  const known = seed === undefined ? randomSeed() : checkSeed(seed, where);
+  return { state: { ...chosen, seed: BigInt(known), choice: 0 }, seed: known };
+}
+
+function checkSeed(seed: unknown, where: string): number | bigint {
+  if (typeof seed === 'bigint') {
+    if (seed >= 0n && seed <= maxSeed) return seed;
+  } else if (typeof seed === 'number' && Number.isSafeInteger(seed) && seed >= 0) return seed;
+  throw expected('seed', 'a safe integer >= 0 or a bigint from 0 to 2^64 - 1', seed, where);
+}
+
+/** 53 random bits: exact as a number, so that it can be logged, stored as JSON and given again. */
+function randomSeed(): number {
+  const [high, low] = crypto.getRandomValues(new Uint32Array(2));
+  return (high! >>> 11) * 2 ** 32 + low!;
+}
+
+/**
+ * Defaults from the contents of a generation_config.json, or null when there is none.
+ * `do_sample: false` means greedy; otherwise what the file does not say is off, and the temperature is 1.
+ * @throws ERR_MODEL_INVALID
+ */
+export function samplingDefaults(json: Record<string, unknown> | null, path: string): SamplingDefaults {
+  const off = { topK: 0, topP: 1, minP: 0 };
+  if (json === null) return { temperature: 1, ...off, source: 'built-in' };
+  const source = 'generation_config.json';
+  if (json['do_sample'] === false) return { temperature: 0, ...off, source };
+  const number = (key: string, otherwise: number, min: number, max: number): number => {
+    const value = json[key] ?? otherwise;
+    if (typeof value === 'number' && value >= min && value <= max) return value;
+    throw new SwiftKVError(
+      'ERR_MODEL_INVALID',
+      `Expected ${key} to be a number from ${min} to ${max} but received ${JSON.stringify(value)} (${path})`,
+    );
+  };
+  const topK = number('top_k', 0, -1, 2 ** 31 - 1);
+  const topP = number('top_p', 1, 0, 1);
+  const temperature = number('temperature', 1, 0, maxTemperature);
+  return {
+    temperature: temperature < minTemperature ? 0 : temperature,
+    topK: Math.max(0, Math.trunc(topK)),
+    topP: topP === 0 ? 1 : topP,
+    minP: number('min_p', 0, 0, 1),
+    source,
+  };
+}
