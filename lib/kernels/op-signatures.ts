@@ -1,8 +1,8 @@
 // The ops, their operands and attributes: shapes, dtypes and layouts as documentation and as types.
 //
 // Symbols: rows = rows of the call (may be 0), d = model width, Hq/Hk = query/KV heads, hd = head width, ff = MLP width,
-// V = vocabulary, P = positions, B = sequences. "act" is f32 or bf16. A weight is [n, k] with y = a W^T; its layout is
-// `panels` (what the fast levels want) or `row_major`, its dtype f32 with f32 activations and bf16 with bf16 ones.
+// V = vocabulary, P = positions, B = sequences. "act" is f32 or bf16. A weight is [n, k] in the `panels` layout, with
+// y = a W^T; its dtype is f32 with f32 activations and bf16 with bf16 ones.
 // Sums are f32. An output row's bits depend on its own inputs only, never on the other rows or on the thread count.
 
 import type { CacheRef } from './paged-kv-cache.ts';
@@ -18,7 +18,7 @@ export interface OpSignatures {
     operands: {
       /** [rows] i32 */
       ids: Tensor;
-      /** [V, d] f32 or bf16, either layout (tied embeddings are stored once, as the head's panels) */
+      /** [V, d] f32, bf16 or f16, in either layout (tied embeddings are stored once, as the head's panels) */
       table: Tensor;
       /** out: [rows, d] f32 */
       x: Tensor;
@@ -106,7 +106,7 @@ export interface OpSignatures {
       x: Tensor;
       /** [d] f32 */
       norm: Tensor;
-      /** [groups * 2 Hk hd, d] weight: for each group its k rows, then its v rows */
+      /** [groups * 2 Hk hd, d] weight, f32 or bf16: for each group its k rows, then its v rows */
       w: Tensor;
       /** [groups * 2 Hk hd] f32 */
       bias?: Tensor;
@@ -162,7 +162,7 @@ export interface OpSignatures {
     operands: {
       /** [rows, V] f32 */
       logits: Tensor;
-      /** [rows] i32: the chosen tokens */
+      /** [rows] i32: the chosen tokens; -1 (no token) gives NaN and rank 0 */
       ids: Tensor;
       /** out: [rows] f32 */
       chosen: Tensor;

@@ -8,7 +8,6 @@ import {
   describeLevels,
   expectClose,
   headDims,
-  layouts,
   Random,
   roundoff,
   rowCounts,
@@ -28,11 +27,10 @@ describeLevels('q_rope', (device) => {
       hd: headDims,
       dtype: computeDtypes,
       qDtype: computeDtypes,
-      layout: layouts,
       hasBias: fc.boolean(),
       seed: seeds,
     });
-    check(shapes, ({ rows, dim, heads, hd, dtype, qDtype, layout, hasBias, seed }) =>
+    check(shapes, ({ rows, dim, heads, hd, dtype, qDtype, hasBias, seed }) =>
       withScope(device, (s) => {
         const random = new Random(seed);
         const width = heads * hd;
@@ -43,7 +41,7 @@ describeLevels('q_rope', (device) => {
         const q = s.out([rows, heads, hd], qDtype);
         ops.sync.q_rope({
           a: s.floats(a, [rows, dim], dtype),
-          w: s.floats(w, [width, dim], dtype, layout),
+          w: s.floats(w, [width, dim], dtype, 'panels'),
           ...(bias ? { bias: s.floats(bias, [width]) } : {}),
           rope: s.floats(rope, [numPositions, hd]),
           positions: s.ints(positions),

@@ -9,7 +9,6 @@ import {
   describeLevels,
   expectClose,
   headDims,
-  layouts,
   Random,
   roundoff,
   rowCounts,
@@ -30,12 +29,11 @@ describeLevels('qkv_rope_cache', (device) => {
       hd: headDims,
       dtype: computeDtypes,
       qDtype: computeDtypes,
-      layout: layouts,
       kind: cacheKinds,
       hasBias: fc.boolean(),
       seed: seeds,
     });
-    check(shapes, ({ rows, dim, hk, group, hd, dtype, qDtype, layout, kind, hasBias, seed }) =>
+    check(shapes, ({ rows, dim, hk, group, hd, dtype, qDtype, kind, hasBias, seed }) =>
       withScope(device, (s) => {
         const random = new Random(seed);
         const hq = hk * group;
@@ -50,7 +48,7 @@ describeLevels('qkv_rope_cache', (device) => {
         const q = s.out([rows, hq, hd], qDtype);
         const operands = {
           a: s.floats(a, [rows, dim], dtype),
-          w: s.floats(w, [width, dim], dtype, layout),
+          w: s.floats(w, [width, dim], dtype, 'panels'),
           ...(bias ? { bias: s.floats(bias, [width]) } : {}),
           rope: s.floats(rope, [numPositions, hd]),
           positions: s.ints(positions),

@@ -9,7 +9,6 @@ import {
   describeLevels,
   expectClose,
   headDims,
-  layouts,
   Random,
   roundoff,
   rowCounts,
@@ -30,12 +29,11 @@ describeLevels('swiftkv_project', (device) => {
       hk: fc.constantFrom(1, 2),
       hd: headDims,
       dtype: computeDtypes,
-      layout: layouts,
       kind: cacheKinds,
       hasBias: fc.boolean(),
       seed: seeds,
     });
-    check(shapes, ({ rows, dim, groups, hk, hd, dtype, layout, kind, hasBias, seed }) =>
+    check(shapes, ({ rows, dim, groups, hk, hd, dtype, kind, hasBias, seed }) =>
       withScope(device, (s) => {
         const random = new Random(seed);
         const width = groups * 2 * hk * hd;
@@ -50,7 +48,7 @@ describeLevels('swiftkv_project', (device) => {
         const operands = {
           x: s.floats(x, [rows, dim]),
           norm: s.floats(norm, [dim]),
-          w: s.floats(w, [width, dim], dtype, layout),
+          w: s.floats(w, [width, dim], dtype, 'panels'),
           ...(bias ? { bias: s.floats(bias, [width]) } : {}),
           rope: s.floats(rope, [numPositions, hd]),
           positions: s.ints(positions),
