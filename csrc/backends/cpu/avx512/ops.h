@@ -1,4 +1,4 @@
-// The AVX-512 + bf16 level: every op's kernel, as the table in kernels.cpp lists them.
+// The AVX-512 + bf16 level's kernels; kernels.cpp lists them and says where the scalar ones serve as they are.
 // Files here are compiled with AVX-512 flags, so every helper is `static inline` or in an anonymous namespace.
 #pragma once
 
@@ -15,14 +15,11 @@ Status swiftkv_project(const SwiftkvProjectParams&, const Context&);
 Status attention_decode(const AttentionParams&, const Context&);
 Status attention_prefill(const AttentionParams&, const Context&);
 Status silu_mul(const SiluMulParams&, const Context&);
-Status gather_rows(const GatherRowsParams&, const Context&);
 Status logprobs(const LogprobsParams&, const Context&);
 Status sample(const SampleParams&, const Context&);
 Status kv_quantize(const KvQuantizeParams&, const Context&);
 Status kv_dequantize(const KvDequantizeParams&, const Context&);
-Status copy_blocks(const CopyBlocksParams&, const Context&);
 Status quantize_rows(const QuantizeRowsParams&, const Context&);
-Status rope_table(const RopeTableParams&, const Context&);
 Status copy_rows(const CopyRowsParams&, const Context&);
 
 size_t linear_scratch(const LinearParams&, int threads);
@@ -32,6 +29,5 @@ size_t swiftkv_project_scratch(const SwiftkvProjectParams&, int threads);
 size_t attention_decode_scratch(const AttentionParams&, int threads);
 size_t attention_prefill_scratch(const AttentionParams&, int threads);
 size_t sample_scratch(const SampleParams&, int threads);
-size_t logprobs_scratch(const LogprobsParams&, int threads);
 
 }  // namespace swiftkv::cpu::avx512

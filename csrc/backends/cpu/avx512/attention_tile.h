@@ -1,0 +1,150 @@
+// The arithmetic of attention: the product of a few rows with a panel, the softmax of one split, the merge of two.
+// Decode and prefill use nothing else, and each output has one accumulator and one order; so a row's bits are the same
+// whichever of them computes it and whatever rows lie beside it.
+#pragma once
+
+#include "backends/cpu/avx512/lanes.h"
+#include "backends/cpu/kernels.h"
+
+namespace swiftkv::cpu::avx512 {
+
+inline constexpr int kTileRows = 6;     // with 4 vectors across: 24 accumulators of the 32 registers
+inline constexpr int kTileColumns = 4;  // vectors of 16
+
+// A step multiplies one word (32 bits) of a row by 16 words of a panel: a pair of bf16 numbers or one f32 number.
+struct DotBf16 {
+  static constexpr int kPerWord = 2;
+  static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+};
+
+struct DotF32 {
+  static constexpr int kPerWord = 1;
+  static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
+  }
+};
+
+// out[r][16 c ..] (+)= sum over i of a[r][i] * b[i][16 c ..], i ascending.
+struct Product {
+  const uint32_t* a;  // [rows, steps] words
+  int64_t a_stride;
+  const uint32_t* b;  // [steps, 16 columns] words
+  int64_t b_stride;
+  float* out;  // [rows, 16 columns]
+  int64_t out_stride;
+  int64_t steps;
+  bool add;  // start from what is in out; otherwise from 0
+};
+
+template <class Dot, int R, int C>
+static void multiply_tile(const Product& p) {
+  __m512 sums[R][C];
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c)
+      sums[r][c] = p.add ? _mm512_loadu_ps(p.out + r * p.out_stride + 16 * c) : _mm512_setzero_ps();
+  }
+  const uint32_t* a = p.a;
+  const uint32_t* b = p.b;
+  const int64_t a_stride = p.a_stride, b_stride = p.b_stride;
+  for (int64_t i = 0; i < p.steps; ++i, ++a, b += b_stride) {
+    __m512i column[C];
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) column[c] = _mm512_loadu_si512(b + 16 * c);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) {
+      const __m512i word = _mm512_set1_epi32(static_cast<int32_t>(a[r * a_stride]));
+#pragma GCC unroll 4
+      for (int c = 0; c < C; ++c) sums[r][c] = Dot::step(sums[r][c], word, column[c]);
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) _mm512_storeu_ps(p.out + r * p.out_stride + 16 * c, sums[r][c]);
+  }
+}
+
+using TileFunction = void (*)(const Product&);
+
+template <class Dot>
+static constexpr TileFunction kTileFunctions[kTileRows][kTileColumns] = {
+    {multiply_tile<Dot, 1, 1>, multiply_tile<Dot, 1, 2>, multiply_tile<Dot, 1, 3>, multiply_tile<Dot, 1, 4>},
+    {multiply_tile<Dot, 2, 1>, multiply_tile<Dot, 2, 2>, multiply_tile<Dot, 2, 3>, multiply_tile<Dot, 2, 4>},
+    {multiply_tile<Dot, 3, 1>, multiply_tile<Dot, 3, 2>, multiply_tile<Dot, 3, 3>, multiply_tile<Dot, 3, 4>},
+    {multiply_tile<Dot, 4, 1>, multiply_tile<Dot, 4, 2>, multiply_tile<Dot, 4, 3>, multiply_tile<Dot, 4, 4>},
+    {multiply_tile<Dot, 5, 1>, multiply_tile<Dot, 5, 2>, multiply_tile<Dot, 5, 3>, multiply_tile<Dot, 5, 4>},
+    {multiply_tile<Dot, 6, 1>, multiply_tile<Dot, 6, 2>, multiply_tile<Dot, 6, 3>, multiply_tile<Dot, 6, 4>},
+};
+
+// rows 1..6, any number of 16-wide columns, in equal strips of at most four.
+template <class Dot>
+static void multiply(int64_t rows, int64_t columns, Product p) {
+  const int64_t strips = (columns + kTileColumns - 1) / kTileColumns;
+  for (int64_t s = 0; s < strips; ++s) {
+    const int64_t width = columns * (s + 1) / strips - columns * s / strips;
+    kTileFunctions<Dot>[rows - 1][width - 1](p);
+    p.b += 16 * width;
+    p.out += 16 * width;
+  }
+}
+
+// What is known of a row after some keys: out is the sum of exp(score - max) v, not yet divided by sum.
+struct SoftmaxState {
+  float max;
+  float sum;
+};
+
+// A row whose scores are all -inf keeps sum 0 instead of exp(-inf + inf).
+static inline float finite_base(float max) {
+  return max == -__builtin_inff() ? 0.0f : max;
+}
+
+static inline void store_weights(DotBf16, float* row, int64_t i, __m512 w) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<uint16_t*>(row) + i), narrow_bf16(w));
+}
+
+static inline void store_weights(DotF32, float* row, int64_t i, __m512 w) {
+  _mm512_storeu_ps(row + i, w);
+}
+
+// Softmax over the first `keys` (1..256) raw scores of one split. In place: the row becomes the weights of V, words of
+// Dot, zero from `keys` to the end of its vector. k_factor[key] scales the score, v_factor[key] the weight.
+template <class Dot>
+static inline SoftmaxState softmax_split(float* row, const float* k_factor, const float* v_factor, int64_t keys) {
+  const __m512 nothing = _mm512_set1_ps(-__builtin_inff());
+  __m512 most = nothing;
+  for (int64_t i = 0; i < keys; i += 16) {
+    const __mmask16 m = first_lanes(keys - i);
+    const __m512 s = _mm512_mask_mul_ps(nothing, m, _mm512_loadu_ps(row + i), _mm512_loadu_ps(k_factor + i));
+    most = _mm512_max_ps(most, s);
+    _mm512_storeu_ps(row + i, s);
+  }
+  const float max = max_lanes(most);
+  const __m512 base = _mm512_set1_ps(finite_base(max));
+  __m512 sum = _mm512_setzero_ps();
+  for (int64_t i = 0; i < keys; i += 16) {
+    const __m512 e = exp_lanes(_mm512_sub_ps(_mm512_loadu_ps(row + i), base));
+    sum = _mm512_add_ps(sum, e);
+    store_weights(Dot{}, row, i, _mm512_maskz_mul_ps(first_lanes(keys - i), e, _mm512_loadu_ps(v_factor + i)));
+  }
+  return {max, sum_lanes(sum)};
+}
+
+// total <- total merged with the keys that follow it. Both outs are [columns, 16].
+static inline void merge(SoftmaxState& total, float* out, SoftmaxState next, const float* next_out, int64_t columns) {
+  const float max = next.max > total.max ? next.max : total.max;
+  const float keep = exp_one(total.max - finite_base(max)), add = exp_one(next.max - finite_base(max));
+  const __m512 k = _mm512_set1_ps(keep), a = _mm512_set1_ps(add);
+  for (int64_t c = 0; c < columns; ++c) {
+    const __m512 kept = _mm512_mul_ps(_mm512_loadu_ps(out + 16 * c), k);
+    _mm512_storeu_ps(out + 16 * c, _mm512_fmadd_ps(_mm512_loadu_ps(next_out + 16 * c), a, kept));
+  }
+  total.sum = total.sum * keep + next.sum * add;
+  total.max = max;
+}
+
+}  // namespace swiftkv::cpu::avx512

@@ -1,0 +1,219 @@
+// Next-token choice: greedy, or temperature, top-k, top-p and min-p in that order, then one uniform number. Nothing is
+// sorted: a cut keeps the tokens above a threshold, and the threshold is found by bisection over the floats.
+#include "backends/cpu/avx512/lanes.h"
+#include "backends/cpu/avx512/ops.h"
+#include "core/random.h"
+
+namespace swiftkv::cpu::avx512 {
+
+namespace {
+
+constexpr float kInfinity = __builtin_inff();
+constexpr int64_t kBlock = 1024;  // weights summed at once; the running total of the draw advances by such blocks
+
+struct Row {
+  const float* logits;
+  const uint32_t* bitmask;  // or null
+  int64_t vocab;
+
+  // Allowed lanes among logits[i .. i+16). -inf is how a masked logit looks.
+  __mmask16 allowed(int64_t i, __m512 v) const {
+    __mmask16 m = _mm512_mask_cmp_ps_mask(first_lanes(vocab - i), v, _mm512_set1_ps(-kInfinity), _CMP_NEQ_OQ);
+    if (bitmask != nullptr) m &= static_cast<__mmask16>(bitmask[i / 32] >> (i % 32));
+    return m;
+  }
+
+  __m512 load(int64_t i) const { return load_lanes(logits + i, first_lanes(vocab - i)); }
+};
+
+// The lowest id among the best allowed ones, or -1 if none is allowed or the row holds NaN or +inf.
+int64_t best_id(const Row& row) {
+  __m512 best = _mm512_set1_ps(-kInfinity);
+  __m512i ids = _mm512_set1_epi32(-1);
+  __m512i lane_ids = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  __mmask16 bad = 0;
+  for (int64_t i = 0; i < row.vocab; i += 16, lane_ids = _mm512_add_epi32(lane_ids, _mm512_set1_epi32(16))) {
+    const __m512 v = row.load(i);
+    bad |= _mm512_cmp_ps_mask(v, _mm512_set1_ps(kInfinity), _CMP_NLT_UQ);  // +inf or NaN
+    const __mmask16 better = _mm512_mask_cmp_ps_mask(row.allowed(i, v), v, best, _CMP_GT_OQ);
+    best = _mm512_mask_mov_ps(best, better, v);
+    ids = _mm512_mask_mov_epi32(ids, better, lane_ids);
+  }
+  if (bad != 0) return -1;
+  const __mmask16 tied = _mm512_cmp_ps_mask(best, _mm512_set1_ps(max_lanes(best)), _CMP_EQ_OQ);
+  // Lanes that saw nothing allowed hold -1, the largest number when read without sign.
+  return static_cast<int32_t>(_mm512_mask_reduce_min_epu32(tied, ids));
+}
+
+// exp(x) of 8 lanes in double, x <= 0, within 2 ulp: the Taylor series on |r| <= ln2 / 2, whose rest is below 1e-17.
+__m512d exp_double(__m512d x) {
+  const __m512d low = _mm512_max_pd(_mm512_set1_pd(-746.0), x);  // exp(-746) is 0
+  const __m512d n = _mm512_roundscale_pd(_mm512_mul_pd(low, _mm512_set1_pd(0x1.71547652b82fep+0)), 0);
+  __m512d r = _mm512_fnmadd_pd(n, _mm512_set1_pd(0x1.62e42fefa39efp-1), low);
+  r = _mm512_fnmadd_pd(n, _mm512_set1_pd(0x1.abc9e3b39803fp-56), r);
+  static constexpr double kFactorials[] = {479001600.0, 39916800.0, 3628800.0, 362880.0, 40320.0, 5040.0, 720.0,
+                                           120.0,       24.0,       6.0,       2.0,      1.0,     1.0};
+  __m512d q = _mm512_set1_pd(1.0 / 6227020800.0);  // 1 / 13!
+  for (const double f : kFactorials) q = _mm512_fmadd_pd(q, r, _mm512_set1_pd(1.0 / f));
+  return _mm512_scalef_pd(q, n);
+}
+
+// weights[id] = unnormalised probability after temperature: 1 for the best, 0 for what is not allowed. The array is
+// filled to a whole block.
+void fill_weights(const Row& row, float best, float temperature, double* weights) {
+  const __m512 top = _mm512_set1_ps(best), divisor = _mm512_set1_ps(temperature);
+  for (int64_t i = 0; i < row.vocab; i += 16) {
+    const __m512 v = row.load(i);
+    const __mmask16 m = row.allowed(i, v);
+    const __m512 x = _mm512_maskz_div_ps(m, _mm512_sub_ps(v, top), divisor);
+    const __m512d low = exp_double(_mm512_cvtps_pd(_mm512_castps512_ps256(x)));
+    const __m512d high = exp_double(_mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)));
+    _mm512_storeu_pd(weights + i, _mm512_maskz_mov_pd(static_cast<__mmask8>(m), low));
+    _mm512_storeu_pd(weights + i + 8, _mm512_maskz_mov_pd(static_cast<__mmask8>(m >> 8), high));
+  }
+  for (int64_t i = (row.vocab + 15) / 16 * 16; i % kBlock != 0; ++i) weights[i] = 0.0;
+}
+
+double sum_lanes(__m512d v) {
+  const __m256d h = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));
+  const __m128d q = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)));
+}
+
+// What the tokens with logits from a threshold up amount to: how many there are, or their weight. Tokens of weight 0 do
+// not count; they are less likely than all others, so no cut misses them.
+struct Count {
+  static __m512d of(__m512d w) {
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(w, _mm512_setzero_pd(), _CMP_GT_OQ), _mm512_set1_pd(1.0));
+  }
+};
+
+struct Mass {
+  static __m512d of(__m512d w) { return w; }
+};
+
+template <class Measure>
+double measure(const Row& row, const double* weights, float threshold) {
+  const __m512 from = _mm512_set1_ps(threshold);
+  __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
+  for (int64_t i = 0; i < row.vocab; i += 16) {
+    const __mmask16 m = _mm512_cmp_ps_mask(row.load(i), from, _CMP_GE_OQ);
+    low = _mm512_mask_add_pd(low, static_cast<__mmask8>(m), low, Measure::of(_mm512_loadu_pd(weights + i)));
+    high = _mm512_mask_add_pd(high, static_cast<__mmask8>(m >> 8), high, Measure::of(_mm512_loadu_pd(weights + i + 8)));
+  }
+  return sum_lanes(_mm512_add_pd(low, high));
+}
+
+// Floats in their order as integers, and back.
+int32_t order_of(float x) {
+  const int32_t bits = __builtin_bit_cast(int32_t, x);
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+float at_order(int32_t order) {
+  return __builtin_bit_cast(float, order ^ ((order >> 31) & 0x7fffffff));
+}
+
+// Descending by logit, ties by lower id: keeps the shortest prefix of that order that amounts to `target` (at least the
+// best token) and sets the weights behind it to 0.
+template <class Measure>
+void keep_prefix(const Row& row, float best, double target, double* weights) {
+  // The highest threshold that lets enough through, between the best logit and the least finite one. Adding 0 turns -0
+  // into +0: the two are equal as logits, but not in order_of.
+  int64_t low = order_of(-__FLT_MAX__), high = order_of(best + 0.0f);
+  while (low < high) {
+    const int64_t middle = (low + high + 1) >> 1;
+    const bool enough = measure<Measure>(row, weights, at_order(static_cast<int32_t>(middle))) >= target;
+    (enough ? low : high) = enough ? middle : middle - 1;
+  }
+  const float threshold = at_order(static_cast<int32_t>(low));
+  double kept = measure<Measure>(row, weights, at_order(static_cast<int32_t>(low) + 1));
+  bool full = false;
+  for (int64_t id = 0; id < row.vocab; ++id) {
+    const float x = row.logits[id];
+    if (x > threshold || weights[id] == 0.0) continue;
+    if (x < threshold || full) {
+      weights[id] = 0.0;
+    } else {
+      kept += _mm512_cvtsd_f64(Measure::of(_mm512_set1_pd(weights[id])));
+      full = kept >= target;
+    }
+  }
+}
+
+double total_weight(const double* weights, int64_t begin, int64_t end) {
+  __m512d sum = _mm512_setzero_pd();
+  for (int64_t i = begin; i < end; i += 8) sum = _mm512_add_pd(sum, _mm512_loadu_pd(weights + i));
+  return sum_lanes(sum);
+}
+
+double total_weight(const double* weights, int64_t padded) {
+  double total = 0.0;
+  for (int64_t i = 0; i < padded; i += kBlock) total += total_weight(weights, i, i + kBlock);
+  return total;
+}
+
+void drop_below(float min_p, double* weights, int64_t padded) {
+  const __m512d least = _mm512_set1_pd(static_cast<double>(min_p));
+  for (int64_t i = 0; i < padded; i += 8) {
+    const __m512d w = _mm512_loadu_pd(weights + i);
+    _mm512_storeu_pd(weights + i, _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(w, least, _CMP_GE_OQ), w));
+  }
+}
+
+// The first id at which the running total exceeds the target; the last one of any weight if rounding leaves none.
+int64_t draw(const double* weights, int64_t padded, double target) {
+  double mass = 0.0;
+  for (int64_t begin = 0; begin < padded; begin += kBlock) {
+    const double block = total_weight(weights, begin, begin + kBlock);
+    if (mass + block <= target) {
+      mass += block;
+      continue;
+    }
+    for (int64_t id = begin; id < begin + kBlock; ++id) {
+      mass += weights[id];
+      if (mass > target) return id;
+    }
+  }
+  int64_t id = padded - 1;
+  while (id > 0 && weights[id] == 0.0) --id;
+  return id;
+}
+
+int64_t padded_vocab(int64_t vocab) {
+  return (vocab + kBlock - 1) / kBlock * kBlock;
+}
+
+int64_t sample_row(const Row& row, const SamplerSlot& s, int32_t position, double* weights) {
+  const int64_t best = best_id(row);
+  if (best < 0 || s.temperature == 0.0f) return best;
+
+  const int64_t padded = padded_vocab(row.vocab);
+  const float top = row.logits[best];
+  fill_weights(row, top, s.temperature, weights);
+  if (s.top_k > 0 && s.top_k < measure<Count>(row, weights, -__FLT_MAX__))
+    keep_prefix<Count>(row, top, s.top_k, weights);
+  if (s.top_p < 1.0f)
+    keep_prefix<Mass>(row, top, static_cast<double>(s.top_p) * total_weight(weights, padded), weights);
+  if (s.min_p > 0.0f) drop_below(s.min_p, weights, padded);
+  const double uniform = sample_uniform(s.seed, s.choice, static_cast<uint32_t>(position));
+  return draw(weights, padded, uniform * total_weight(weights, padded));
+}
+
+}  // namespace
+
+size_t sample_scratch(const SampleParams& p, int threads) {
+  return static_cast<size_t>(threads) * static_cast<size_t>(padded_vocab(p.vocab)) * sizeof(double);
+}
+
+Status sample(const SampleParams& p, const Context& c) {
+  const int64_t mask_words = (p.vocab + 31) / 32;
+  c.parallel_for(p.rows, [&](int64_t i, int worker) {
+    const Row row{p.logits + i * p.vocab, p.bitmask == nullptr ? nullptr : p.bitmask + i * mask_words, p.vocab};
+    double* weights = reinterpret_cast<double*>(c.scratch) + worker * padded_vocab(p.vocab);
+    p.ids[i] = static_cast<int32_t>(sample_row(row, p.samplers[p.slots[i]], p.output_positions[i], weights));
+  });
+  return {};
+}
+
+}  // namespace swiftkv::cpu::avx512
