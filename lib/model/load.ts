@@ -1,34 +1,37 @@
 // Turns a folder, or `random:NAME`, into something that runs steps. The one entry of lib/model for the engine.
 
-import { SwiftKVError } from '../errors.ts';
+import type { JsonObject } from '../checkpoint/json.ts';
+import { SwiftKVError, toSwiftKVError } from '../errors.ts';
+import { chooseLevel, chooseThreads } from '../kernels/choose.ts';
+import type { NativeBinding, NativeDevice } from '../native/binding.ts';
+import { native } from '../native/load.ts';
+import { abortError } from './abort.ts';
+import { architectures } from './architectures.ts';
+import { numDistinctCaches } from './config.ts';
+import { resolveModel } from './embedded.ts';
+import { blockTokens, cacheSpecs, kvBytesPerToken } from './kv-cache.ts';
+import { allocateWeights, readWeights, type WeightProgress, type Weights } from './load-weights.ts';
+import { availableMemory } from './memory.ts';
 import type { ModelInfo } from './model-info.ts';
+import { NativeModelRunner } from './native-runner.ts';
+import { bufferBytes, buildForward } from './program.ts';
+import { fillRandom } from './random.ts';
+import { inverseFrequencies } from './rope.ts';
 import type { ModelRunner } from './runner.ts';
+import { chooseCapacity, chooseSizes, describeSum, type SizeOptions, type Sizes } from './sizes.ts';
+import { type ModelSource, openSource } from './source.ts';
 
-export interface LoadProgress {
-  phase: 'weights';
-  loadedBytes: number;
-  totalBytes: number;
-}
+export type LoadProgress = WeightProgress;
 
-export interface LoadOptions {
+export interface LoadOptions extends SizeOptions {
   device: 'cpu';
   /** `auto`: bf16 when every matrix is stored in 16 bits, else f32. */
   dtype: 'auto' | 'f32' | 'bf16';
   /** Default: the compute dtype. */
   kvCacheDtype?: 'f32' | 'bf16' | 'fp8' | undefined;
-  /** Positions a sequence may have, at most `max_position_embeddings`. */
-  maxModelLen?: number | undefined;
-  /** Bytes of the KV pool; rounded down to whole blocks. */
-  kvCacheBytes?: number | undefined;
   threads?: number | undefined;
   /** ISA level of the kernels; default: the best one this machine can run. */
   isa?: string | undefined;
-  /** Rows of one step (the token budget), default 512. */
-  maxRows?: number | undefined;
-  /** Sequences that run at once, default 64. */
-  maxSeqs?: number | undefined;
-  /** Logit rows of one step, default 64. */
-  maxLogitRows?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
@@ -37,6 +40,8 @@ export interface LoadOptions {
 export interface LoadedModel extends ModelRunner {
   /** Folder that has the tokenizer files (a variant takes its base's), or null for a model made in memory. */
   readonly tokenizerDir: string | null;
+  /** generation_config.json as written, or null. */
+  readonly generationConfig: JsonObject | null;
   readonly maxModelLen: number;
   info(): ModelInfo;
   /**
@@ -49,10 +54,140 @@ export interface LoadedModel extends ModelRunner {
 
 /**
  * Reads, checks and loads a model. Nothing is allocated before every file has been validated and all memory counted.
- * @param source a Hugging Face folder, or `random:NAME?kv-layers=50%&group=4&seed=1`
+ * @param source a Hugging Face folder, `embedded:NAME`, or `random:NAME?kv-layers=50%&group=4&seed=1`
  * @throws ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID, ERR_MODEL_UNSUPPORTED, ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY,
- *   ERR_UNSUPPORTED (isa or device), ERR_ABORTED, ERR_IO, ERR_NATIVE_LOAD
+ *   ERR_ABORTED, ERR_IO, ERR_NATIVE_LOAD
  */
-export async function loadModel(source: string, _options: LoadOptions): Promise<LoadedModel> {
-  throw new SwiftKVError('ERR_INTERNAL', `Loading ${source} is not implemented yet`);
+export async function loadModel(source: string, options: LoadOptions): Promise<NativeModelRunner> {
+  checkOptions(options);
+  const { signal } = options;
+  if (signal?.aborted) throw abortError(signal);
+  const model = await openSource(resolveModel(source), options.dtype, options.kvCacheDtype);
+  if (signal?.aborted) throw abortError(signal);
+  const binding = native();
+  const cpu = binding.cpuInfo();
+  const level = chooseLevel(cpu, options.isa);
+  const threads = chooseThreads(cpu, options.threads);
+  const specs = cacheSpecs(model.config, model.kvCacheDtype, model.staticScales);
+  const bytesPerToken = kvBytesPerToken(specs);
+  const budget = {
+    available: availableMemory(),
+    weights: model.plan.packedBytes,
+    workspace: workspaceEstimate(model, options),
+  };
+  const sizes = chooseSizes(model.config, bytesPerToken, budget, options);
+  const device = binding.openDevice({ backend: options.device, threads, level });
+  try {
+    const weights = await makeWeights(binding, device, model, options);
+    weights.set('rope', await makeRopeTable(binding, device, model, sizes.maxModelLen));
+    if (signal?.aborted) throw abortError(signal);
+    const pool = binding.kvPool(device, sizes.numBlocks, specs);
+    return new NativeModelRunner({
+      binding,
+      device,
+      architecture: architectures.get(model.config.modelType)!,
+      config: model.config,
+      dtype: model.plan.dtype,
+      weights,
+      pool,
+      capacity: sizes.capacity,
+      maxModelLen: sizes.maxModelLen,
+      kvBytesPerToken: bytesPerToken,
+      tokenizerDir: model.tokenizerDir,
+      generationConfig: model.generationConfig,
+      info: describe(source, model, sizes, { backend: options.device, level, threads, bytesPerToken }),
+    });
+  } catch (error) {
+    device.close();
+    const coded = toSwiftKVError(error);
+    if (coded.code !== 'ERR_OUT_OF_MEMORY') throw coded;
+    const sum = describeSum({ ...budget, kvPool: sizes.kvPoolBytes });
+    throw new SwiftKVError('ERR_OUT_OF_MEMORY', `${coded.message}. ${sum}`, { cause: error });
+  }
+}
+
+/** Buffers exactly; the scratch of ops is known only to native code and is small beside them. */
+function workspaceEstimate(model: ModelSource, options: SizeOptions): number {
+  const capacity = { ...chooseCapacity(model.config, options), maxBlocksPerSeq: 1 };
+  const architecture = architectures.get(model.config.modelType)!;
+  const forward = { config: model.config, dtype: model.plan.dtype, sample: true };
+  return bufferBytes(buildForward(architecture, forward), capacity);
+}
+
+async function makeWeights(
+  binding: NativeBinding,
+  device: NativeDevice,
+  { plan, random, config }: ModelSource,
+  { signal, onProgress }: LoadOptions,
+): Promise<Weights> {
+  const weights = await allocateWeights(binding, device, plan.tensors, signal);
+  if (random === null) {
+    await readWeights(binding, device, plan.segments, plan.sourceBytes, weights, { signal, onProgress });
+  } else {
+    const targets = architectures.get(config.modelType)!.weights(config);
+    const report = (loadedBytes: number) =>
+      onProgress?.({ phase: 'weights', loadedBytes, totalBytes: plan.packedBytes });
+    await fillRandom(targets, random, weights, { signal, onProgress: report });
+  }
+  return weights;
+}
+
+async function makeRopeTable(binding: NativeBinding, device: NativeDevice, model: ModelSource, positions: number) {
+  const { headDim } = model.config;
+  const invFreq = binding.tensor(device, 'f32', [headDim / 2], 'row_major');
+  const table = binding.tensor(device, 'f32', [positions, headDim], 'row_major');
+  invFreq.writeFloats(inverseFrequencies(model.config));
+  await device.run('rope_table', { invFreq, table }, {});
+  invFreq.dispose();
+  return table;
+}
+
+function checkOptions({ device, dtype, kvCacheDtype }: LoadOptions): void {
+  const oneOf = (name: string, value: unknown, allowed: readonly unknown[]) => {
+    if (allowed.includes(value)) return;
+    const list = allowed.filter((item) => item !== undefined).join(', ');
+    throw new SwiftKVError('ERR_INVALID_ARGUMENT', `Expected one of ${list} for ${name} but received ${value}`);
+  };
+  oneOf('device', device, ['cpu']);
+  oneOf('dtype', dtype, ['auto', 'f32', 'bf16']);
+  oneOf('kvCacheDtype', kvCacheDtype, [undefined, 'f32', 'bf16', 'fp8']);
+}
+
+function describe(
+  source: string,
+  model: ModelSource,
+  sizes: Sizes,
+  chosen: { backend: string; level: string; threads: number; bytesPerToken: number },
+): ModelInfo {
+  const { config, plan, staticScales } = model;
+  const fixed = staticScales.filter((scales) => scales !== null).length;
+  const fp8Scales = fixed === 0 ? 'dynamic' : fixed === numDistinctCaches(config) ? 'checkpoint' : 'mixed';
+  return {
+    source,
+    config,
+    mode: model.mode,
+    backend: chosen.backend,
+    level: chosen.level,
+    threads: chosen.threads,
+    dtype: plan.dtype,
+    checkpointDtypes: plan.sourceDTypes,
+    kvCacheDtype: model.kvCacheDtype,
+    kvScales: model.kvCacheDtype === 'fp8' ? fp8Scales : 'none',
+    numDistinctCaches: numDistinctCaches(config),
+    kvBytesPerToken: chosen.bytesPerToken,
+    numBlocks: sizes.numBlocks,
+    blockTokens,
+    maxModelLen: sizes.maxModelLen,
+    maxRows: sizes.capacity.maxRows,
+    maxSeqs: sizes.capacity.maxSeqs,
+    maxLogitRows: sizes.capacity.maxLogitRows,
+    bytes: {
+      weights: plan.packedBytes,
+      kvPool: sizes.kvPoolBytes,
+      workspace: 0,
+      ropeTable: sizes.ropeTableBytes,
+      total: 0,
+    },
+    notes: model.notes,
+  };
 }

@@ -10,10 +10,23 @@ import type {
   ProgramDescription,
   ProgramTensor,
 } from '../native/binding.ts';
-import type { Program, SymbolicTensor } from './program-builder.ts';
+import type { Architecture } from './architecture.ts';
+import type { ForwardOptions } from './forward.ts';
+import { type Program, ProgramBuilder, type SymbolicTensor } from './program-builder.ts';
 import type { WeightKey } from './weights.ts';
 
 const elementBytes = { f32: 4, bf16: 2, f16: 2, fp8_e4m3: 1, i32: 4, u8: 1 } as const;
+
+/** A model's forward pass as a program; `taps` names tensors to read back. */
+export function buildForward(
+  architecture: Architecture,
+  options: ForwardOptions,
+  taps: Iterable<string> = [],
+): Program {
+  const builder = new ProgramBuilder(taps);
+  architecture.forward(builder, options);
+  return builder.build();
+}
 
 /** Bytes of a program's buffers at capacity; the scratch of its ops comes on top. */
 export function bufferBytes(program: Program, capacity: BatchCapacity): number {

@@ -1,0 +1,128 @@
+// How large everything becomes: the defaults of a load, as pure functions of the model, the options and the machine.
+
+import { SwiftKVError } from '../errors.ts';
+import type { BatchCapacity } from '../native/binding.ts';
+import type { ModelConfig } from './config.ts';
+import { blockTokens } from './kv-cache.ts';
+import { formatBytes } from './memory.ts';
+
+/** Positions that are offered without being asked for: models name up to 128k, and each costs cache and a rope row. */
+export const defaultMaxModelLen = 32_768;
+/** The KV pool's default size: this many sequences of full length ... */
+export const defaultFullSequences = 8;
+/** ... but no more than this share of the memory that is left beside weights and workspace. */
+export const defaultPoolShare = 0.25;
+
+export interface SizeOptions {
+  maxModelLen?: number | undefined;
+  kvCacheBytes?: number | undefined;
+  maxRows?: number | undefined;
+  maxSeqs?: number | undefined;
+  maxLogitRows?: number | undefined;
+}
+
+export interface Sizes {
+  maxModelLen: number;
+  numBlocks: number;
+  kvPoolBytes: number;
+  ropeTableBytes: number;
+  capacity: BatchCapacity;
+}
+
+/** Bytes that exist anyway: what the pool's default share is taken of. */
+export interface MemoryBudget {
+  available: number;
+  weights: number;
+  /** Of the workspace, at the capacity of `chooseCapacity`. */
+  workspace: number;
+}
+
+/** The rows of one step. @throws ERR_INVALID_ARGUMENT */
+export function chooseCapacity(config: ModelConfig, options: SizeOptions): Omit<BatchCapacity, 'maxBlocksPerSeq'> {
+  const maxRows = positive('maxRows', options.maxRows ?? 512, 2 ** 20);
+  const maxSeqs = positive('maxSeqs', options.maxSeqs ?? Math.min(64, maxRows), 2 ** 16);
+  const maxLogitRows = positive('maxLogitRows', options.maxLogitRows ?? Math.min(64, maxRows), 2 ** 20);
+  if (maxSeqs > maxRows) {
+    throw new SwiftKVError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected maxSeqs of at most maxRows (${maxRows}), since each running sequence has a row, but received ${maxSeqs}`,
+    );
+  }
+  return { maxRows, maxSeqs, maxLogitRows, numLayers: config.numLayers };
+}
+
+/**
+ * Without kvCacheBytes the pool holds `defaultFullSequences` sequences of maxModelLen, or what `defaultPoolShare` of the
+ * free memory holds if that is less. Without maxModelLen it is the model's, capped at `defaultMaxModelLen` and at what
+ * the pool holds. What is asked for explicitly is never made smaller.
+ * @throws ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY
+ */
+export function chooseSizes(
+  config: ModelConfig,
+  bytesPerToken: number,
+  budget: MemoryBudget,
+  options: SizeOptions,
+): Sizes {
+  const asked = options.maxModelLen;
+  if (asked !== undefined && !(Number.isInteger(asked) && asked >= 1 && asked <= config.maxPositions)) {
+    throw new SwiftKVError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected an integer from 1 to ${config.maxPositions} (the model's max_position_embeddings) for maxModelLen ` +
+        `but received ${asked}`,
+    );
+  }
+  const capacity = chooseCapacity(config, options);
+  const wantedLen = asked ?? Math.min(config.maxPositions, defaultMaxModelLen);
+  const blockBytes = bytesPerToken * blockTokens;
+  const room = budget.available - budget.weights - budget.workspace;
+  const numBlocks =
+    options.kvCacheBytes === undefined
+      ? defaultBlocks(wantedLen, capacity.maxSeqs, blockBytes, room, asked !== undefined)
+      : Math.floor(positive('kvCacheBytes', options.kvCacheBytes, Number.MAX_SAFE_INTEGER) / blockBytes);
+  if (numBlocks < 1 || numBlocks > 2 ** 31 / blockTokens - 1) {
+    throw new SwiftKVError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected kvCacheBytes of at least ${blockBytes} (one block of ${blockTokens} tokens) and at most 2^31 tokens ` +
+        `but received ${options.kvCacheBytes ?? 'too little free memory for one'}`,
+    );
+  }
+  const maxModelLen = asked ?? Math.min(wantedLen, numBlocks * blockTokens);
+  const kvPoolBytes = numBlocks * blockBytes;
+  const ropeTableBytes = maxModelLen * config.headDim * 4;
+  const bytes = { ...budget, workspace: budget.workspace + ropeTableBytes, kvPool: kvPoolBytes };
+  if (bytes.weights + bytes.workspace + bytes.kvPool > budget.available) {
+    throw new SwiftKVError('ERR_OUT_OF_MEMORY', describeSum(bytes));
+  }
+  return {
+    maxModelLen,
+    numBlocks,
+    kvPoolBytes,
+    ropeTableBytes,
+    capacity: { ...capacity, maxBlocksPerSeq: Math.ceil(maxModelLen / blockTokens) },
+  };
+}
+
+function defaultBlocks(len: number, maxSeqs: number, blockBytes: number, room: number, explicitLen: boolean): number {
+  const perSequence = Math.ceil(len / blockTokens);
+  const wanted = perSequence * Math.min(defaultFullSequences, maxSeqs);
+  const affordable = Math.floor((room * defaultPoolShare) / blockBytes);
+  return Math.max(Math.min(wanted, affordable), explicitLen ? perSequence : 1);
+}
+
+/** The sum that did not fit, and what to do. */
+export function describeSum(bytes: { weights: number; workspace: number; kvPool: number; available: number }): string {
+  const { weights, workspace, kvPool, available } = bytes;
+  return (
+    `The model needs ${formatBytes(weights + workspace + kvPool)}: weights ${formatBytes(weights)}, ` +
+    `KV cache ${formatBytes(kvPool)}, workspace ${formatBytes(workspace)}; available are ${formatBytes(available)}. ` +
+    'Lower kvCacheBytes, maxModelLen or maxRows, or use dtype bf16'
+  );
+}
+
+function positive(name: string, value: number, max: number): number {
+  if (Number.isInteger(value) && value >= 1 && value <= max) return value;
+  throw new SwiftKVError(
+    'ERR_INVALID_ARGUMENT',
+    `Expected an integer from 1 to ${max} for ${name} but received ${value}`,
+  );
+}
