@@ -75,9 +75,9 @@ void fill_weights(const Row& row, float best, float temperature, double* weights
 }
 
 double sum_lanes(__m512d v) {
-  const __m256d h = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));
-  const __m128d q = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
-  return _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)));
+  double x[8];
+  _mm512_storeu_pd(x, v);
+  return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 }
 
 // What the tokens with logits from a threshold up amount to: how many there are, or their weight. Tokens of weight 0 do
