@@ -37,18 +37,6 @@ constexpr std::array<BatchFieldInfo, kBatchFieldCount> kFields = {{
     {"counts", Axis::none, 0, IndexRole::none},
 }};
 
-int64_t axis_capacity(Axis axis, const BatchCapacity& c) {
-  switch (axis) {
-    case Axis::T:
-    case Axis::S: return c.max_rows;
-    case Axis::R: return c.max_logit_rows;
-    case Axis::BT:
-    case Axis::BS: return c.max_seqs;
-    case Axis::none: break;
-  }
-  return 0;
-}
-
 int64_t field_length(BatchField field, const BatchCapacity& c) {
   switch (field) {
     case BatchField::block_tables: return int64_t{c.max_seqs} * c.max_blocks_per_seq;
@@ -91,8 +79,18 @@ Status check_field(const Batch& batch, const BatchLimits& limits, BatchField fie
   return check_range(Code::internal, field_name(field), batch.data(field), batch.count(info.axis), low, high);
 }
 
-bool uses_half(const BatchLimits& limits, Axis rows) {
-  return limits.uses(rows == Axis::T ? BatchField::query_start_t : BatchField::query_start_s);
+Status check_sequences(const Batch& batch, const BatchLimits& limits, Axis rows) {
+  const bool all = rows == Axis::T;
+  const char* what = all ? "half T" : "half S";
+  const RowsView half = batch.half(rows);
+  if (limits.uses(all ? BatchField::query_start_t : BatchField::query_start_s)) {
+    const Status s = check_starts(Code::internal, what, half, batch.capacity().max_seqs);
+    if (!s.ok()) return s;
+  }
+  if (limits.uses(all ? BatchField::context_len_t : BatchField::context_len_s)) {
+    return check_contexts(Code::internal, what, half, limits.num_blocks);
+  }
+  return {};
 }
 
 }  // namespace
@@ -107,6 +105,18 @@ std::optional<BatchField> find_batch_field(std::string_view name) {
     if (batch_field_info(field).name == name) return field;
   }
   return std::nullopt;
+}
+
+int64_t axis_capacity(Axis axis, const BatchCapacity& c) {
+  switch (axis) {
+    case Axis::T:
+    case Axis::S: return c.max_rows;
+    case Axis::R: return c.max_logit_rows;
+    case Axis::BT:
+    case Axis::BS: return c.max_seqs;
+    case Axis::none: break;
+  }
+  return 0;
 }
 
 void check_capacity(const BatchCapacity& c) {
@@ -190,11 +200,7 @@ Status validate(const Batch& batch, const BatchLimits& limits) {
     if (Status s = check_field(batch, limits, r.field, r.low, r.high); !s.ok()) return s;
   }
   for (Axis axis : {Axis::T, Axis::S}) {
-    if (!uses_half(limits, axis)) continue;
-    const int64_t tables = batch.capacity().max_seqs;
-    const Status s =
-        check_half(Code::internal, axis == Axis::T ? "half T" : "half S", batch.half(axis), tables, limits.num_blocks);
-    if (!s.ok()) return s;
+    if (Status s = check_sequences(batch, limits, axis); !s.ok()) return s;
   }
   return {};
 }

@@ -67,6 +67,9 @@ struct BatchLimits {
   void use(BatchField f) { used |= uint64_t{1} << static_cast<int>(f); }
 };
 
+// Capacity of a row axis.
+int64_t axis_capacity(Axis axis, const BatchCapacity& capacity);
+
 // Throws Error(invalid_argument) for a capacity out of range.
 void check_capacity(const BatchCapacity& capacity);
 

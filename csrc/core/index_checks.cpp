@@ -39,7 +39,9 @@ Status check_attention(const BoundOp& op) {
                          .table_row = rows->values,
                          .block_tables = tables->values,
                          .table_stride = static_cast<int32_t>(op.size(Sym::stride))};
-  return check_half(Code::invalid_argument, op_spec(op.kind).name.data(), half, op.size(Sym::tables), op.size(Sym::NB));
+  const char* what = op_spec(op.kind).name.data();
+  if (Status s = check_starts(Code::invalid_argument, what, half, op.size(Sym::tables)); !s.ok()) return s;
+  return check_contexts(Code::invalid_argument, what, half, op.size(Sym::NB));
 }
 
 // Copies run in any order: no block may be written twice, or written and read.
@@ -96,35 +98,41 @@ Status check_range(Code code, const char* what, const int32_t* values, int64_t c
   return {};
 }
 
-Status check_half(Code code, const char* what, const RowsView& half, int64_t table_rows, int64_t num_blocks) {
-  const int64_t max_context = int64_t{half.table_stride} * kBlockTokens;
+Status check_starts(Code code, const char* what, const RowsView& half, int64_t table_rows) {
   if (half.query_start[0] != 0 || half.query_start[half.num_seqs] != half.rows) {
     return fail(code, "%s: query starts go from %d to %d, expected 0 to the %lld rows", what, half.query_start[0],
                 half.query_start[half.num_seqs], static_cast<ll>(half.rows));
   }
   for (int32_t b = 0; b < half.num_seqs; ++b) {
-    const int64_t begin = half.query_start[b];
-    const int64_t end = half.query_start[b + 1];
+    const int32_t begin = half.query_start[b];
+    const int32_t end = half.query_start[b + 1];
     if (end < begin || end > half.rows) {
-      return fail(code, "%s: query start of sequence %d is %lld after %lld, expected them to ascend to %lld", what,
-                  b + 1, static_cast<ll>(end), static_cast<ll>(begin), static_cast<ll>(half.rows));
+      return fail(code, "%s: query start %d is %d after %d, expected them to ascend to %lld", what, b + 1, end, begin,
+                  static_cast<ll>(half.rows));
     }
+    if (half.table_row[b] < 0 || half.table_row[b] >= table_rows) {
+      return fail(code, "%s: block table row of sequence %d is %d, expected 0 to %lld", what, b, half.table_row[b],
+                  static_cast<ll>(table_rows - 1));
+    }
+  }
+  return {};
+}
+
+Status check_contexts(Code code, const char* what, const RowsView& half, int64_t num_blocks) {
+  const int64_t max_context = int64_t{half.table_stride} * kBlockTokens;
+  for (int32_t b = 0; b < half.num_seqs; ++b) {
     const int64_t context = half.context_len[b];
     if (context < 0 || context > max_context) {
       return fail(code, "%s: context length of sequence %d is %lld, expected 0 to %lld", what, b,
                   static_cast<ll>(context), static_cast<ll>(max_context));
     }
-    const int64_t row = half.table_row[b];
-    if (row < 0 || row >= table_rows) {
-      return fail(code, "%s: block table row of sequence %d is %lld, expected 0 to %lld", what, b, static_cast<ll>(row),
-                  static_cast<ll>(table_rows - 1));
-    }
-    for (int64_t i = begin; i < end; ++i) {
+    for (int32_t i = half.query_start[b]; i < half.query_start[b + 1]; ++i) {
       if (half.positions[i] < 0 || half.positions[i] >= context) {
-        return fail(code, "%s: position of row %lld is %d, expected 0 to %lld: the context of its sequence %d", what,
-                    static_cast<ll>(i), half.positions[i], static_cast<ll>(context - 1), b);
+        return fail(code, "%s: position of row %d is %d, expected less than %lld: the context of its sequence %d", what,
+                    i, half.positions[i], static_cast<ll>(context), b);
       }
     }
+    const int64_t row = half.table_row[b];
     const int32_t* table = half.block_tables + row * half.table_stride;
     const int64_t blocks = (context + kBlockTokens - 1) / kBlockTokens;
     for (int64_t i = 0; i < blocks; ++i) {

@@ -20,6 +20,13 @@ using Operand = std::variant<Tensor, CacheRef, std::vector<CacheRef>, std::share
 using OperandList = std::vector<std::pair<std::string, Operand>>;
 using AttrList = std::vector<std::pair<std::string, AttrValue>>;
 
+// The parts that programs share.
+// A view of an operand that must belong to `device`; lists of caches are put into `lists`. Throws Error.
+OperandView view_operand(const Operand& operand, const OpenDevice& device, std::vector<std::vector<KvCache>>& lists);
+std::vector<NamedAttr> view_attrs(const AttrList& attrs);
+// Throws Error(unsupported) for a name that is no op.
+OpKind require_op(const std::string& name);
+
 class OpCall {
  public:
   // Checks names, shapes and dtypes at once. Throws Error.

@@ -18,7 +18,7 @@
 
 namespace swiftkv {
 
-// Symbols of shapes. kSymbolNames gives them as the specs spell them.
+// Symbols of shapes, spelled the same in the specs.
 enum class Sym : int32_t { rows, d, n, k, Hq, Hk, hd, ff, V, P, B, NB, tables, stride, src, top, groups, slots, count };
 inline constexpr int kSymCount = static_cast<int>(Sym::count);
 
@@ -30,11 +30,12 @@ struct OperandSpec {
   OperandKind kind = OperandKind::tensor;
   Access access = Access::in;
   bool optional = false;
-  uint32_t dtypes = 0;     // bit (1 << DType); for caches too
-  std::string_view shape;  // tensors: dimensions in symbols, separated by commas
-  std::string_view like;   // an earlier operand whose dtype this one must have
-  bool panels = false;     // weight matrices are packed
-  bool row_major = true;
+  uint32_t dtypes = 0;          // bit (1 << DType); of the elements of caches too
+  std::string_view shape = {};  // tensors: dimensions in symbols, separated by commas
+  std::string_view like = {};   // an earlier operand whose dtype this one must have
+  bool panels = false;          // may be packed
+  bool row_major = true;        // may be row-major
+  bool uniform = false;         // caches: all of one geometry
   IndexRole role = IndexRole::none;
 };
 

@@ -93,15 +93,17 @@ class Program {
     BatchField field;
   };
   struct BoundStep {
-    int32_t index;   // in the description
-    LayerMark mark;  // op.kind == count
-    BoundOp op;      // at capacity; copied, never changed
-    std::vector<BatchPointer> batch;
+    int32_t index = 0;  // in the description
+    LayerMark mark = {};
+    BoundOp op;  // of kind count: a layer mark. Row sizes and batch pointers are those of the last run.
+    std::array<int32_t, kMaxOperands> tensors = {};  // by operand, -1: absent
+    std::array<BatchPointer, kMaxOperands> batch = {};
+    int32_t num_batch = 0;
   };
   friend class ProgramBuilder;
   Program() = default;
   void run_steps(Batch& batch);
-  void run_op(const BoundStep& step, const Batch& batch);
+  void run_op(BoundStep& step, const Batch& batch);
   void count_rows(const LayerMark& mark, Batch& batch) const;
 
   std::string name_;

@@ -1,0 +1,53 @@
+// Ops by kind and by name.
+#include "core/op_specs.h"
+
+namespace swiftkv {
+namespace {
+
+using namespace specs;
+
+// In the order of OpKind.
+constexpr OpSpec kSpecs[] = {
+    {OpKind::embed, "embed", kEmbed, {}},
+    {OpKind::rms_norm, "rms_norm", kRmsNorm, kEps},
+    {OpKind::linear, "linear", kLinear, kAccumulate},
+    {OpKind::qkv_rope_cache, "qkv_rope_cache", kQkvRopeCache, kNumHeads},
+    {OpKind::q_rope, "q_rope", kQRope, {}},
+    {OpKind::swiftkv_project, "swiftkv_project", kSwiftkvProject, kEps},
+    {OpKind::attention, "attention", kAttention, kScale},
+    {OpKind::attention_decode, "attention_decode", kAttention, kScale},
+    {OpKind::attention_prefill, "attention_prefill", kAttention, kScale},
+    {OpKind::silu_mul, "silu_mul", kSiluMul, {}},
+    {OpKind::gather_rows, "gather_rows", kGatherRows, {}},
+    {OpKind::logprobs, "logprobs", kLogprobs, {}},
+    {OpKind::sample, "sample", kSample, {}},
+    {OpKind::kv_quantize, "kv_quantize", kKvQuantize, {}},
+    {OpKind::kv_dequantize, "kv_dequantize", kKvDequantize, {}},
+    {OpKind::copy_blocks, "copy_blocks", kCopyBlocks, {}},
+    {OpKind::quantize_rows, "quantize_rows", kQuantizeRows, {}},
+    {OpKind::rope_table, "rope_table", kRopeTable, {}},
+    {OpKind::copy_rows, "copy_rows", kCopyRows, {}},
+};
+static_assert(std::size(kSpecs) == kOpCount);
+
+}  // namespace
+
+const OpSpec& op_spec(OpKind kind) {
+  if (kind < OpKind{} || kind >= OpKind::count) {
+    throw Error(Code::internal, "no op of kind " + std::to_string(static_cast<int>(kind)));
+  }
+  return kSpecs[static_cast<size_t>(kind)];
+}
+
+std::optional<OpKind> find_op(std::string_view name) {
+  for (const OpSpec& spec : kSpecs) {
+    if (spec.name == name) return spec.kind;
+  }
+  return std::nullopt;
+}
+
+std::string_view op_name(OpKind kind) {
+  return op_spec(kind).name;
+}
+
+}  // namespace swiftkv
