@@ -87,8 +87,9 @@ class WeightLoad::Files {
   std::map<std::string, File> files_;
 };
 
-WeightLoad::WeightLoad(const BackendTable* backend, Device* device, std::vector<WeightSegment> segments, int threads)
-    : backend_(backend), device_(device), segments_(std::move(segments)), threads_(std::max(1, threads)) {
+WeightLoad::WeightLoad(std::shared_ptr<OpenDevice> device, std::vector<WeightSegment> segments,
+                       std::shared_ptr<LoadProgress> progress)
+    : device_(std::move(device)), segments_(std::move(segments)), progress_(std::move(progress)) {
   plan();
 }
 
@@ -127,7 +128,7 @@ void WeightLoad::run() {
   };
   {
     std::vector<std::jthread> others;
-    const int wanted = static_cast<int>(std::min<size_t>(threads_, pieces_.size()));
+    const int wanted = static_cast<int>(std::min<size_t>(device_->threads(), pieces_.size()));
     others.reserve(std::max(0, wanted - 1));
     try {
       for (int i = 1; i < wanted; ++i) others.emplace_back(guarded);
@@ -137,7 +138,7 @@ void WeightLoad::run() {
     guarded();
   }
   if (first) std::rethrow_exception(first);
-  if (cancelled_.load(std::memory_order_relaxed)) throw Error(Code::aborted, "loading was cancelled");
+  if (progress_->cancelled()) throw Error(Code::aborted, "loading was cancelled");
 }
 
 void WeightLoad::work(const Files& files, std::atomic<size_t>& next) {
@@ -149,7 +150,7 @@ void WeightLoad::work(const Files& files, std::atomic<size_t>& next) {
     const int64_t start = s.offset + piece.row * row_bytes(s);
     const int64_t total = piece.rows * row_bytes(s);
     for (int64_t done = 0; done < total;) {
-      if (cancelled_.load(std::memory_order_relaxed)) throw Error(Code::aborted, "loading was cancelled");
+      if (progress_->cancelled()) throw Error(Code::aborted, "loading was cancelled");
       const ssize_t got = ::pread(descriptor, buffer.get() + done, total - done, start + done);
       if (got < 0 && errno == EINTR) continue;
       if (got <= 0)
@@ -157,11 +158,11 @@ void WeightLoad::work(const Files& files, std::atomic<size_t>& next) {
                                   std::to_string(start + done) + " failed: " +
                                   (got < 0 ? reason(errno) : "the file ended; it was cut while being loaded"));
       done += got;
-      loaded_.fetch_add(got, std::memory_order_relaxed);
+      progress_->add(got);
     }
     const PackParams params = {
         .src = buffer.get(), .src_dtype = s.dtype, .rows = piece.rows, .dst_row = s.dst_row + piece.row, .dst = s.dst};
-    check(backend_->pack(device_, &params));
+    check(device_->table().pack(device_->handle(), &params));
   }
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/backend.h"
+#include "core/device.h"
 
 namespace swiftkv {
 
@@ -19,24 +19,36 @@ struct WeightSegment {
   int64_t rows, k;
   Matrix dst;
   int64_t dst_row;
-  std::shared_ptr<void> owner;  // keeps dst's memory
+  std::shared_ptr<Storage> owner;  // keeps dst's memory
 };
 
 // Throws Error(invalid_argument) when the segment does not fit its destination or its byte range is not addressable.
 void check_segment(const WeightSegment& segment);
 
-// One load. run() may be slow and belongs on a thread of its own; the other members may be called from any thread.
+// What other threads may see and say while a load runs.
+class LoadProgress {
+ public:
+  int64_t loaded_bytes() const { return loaded_.load(std::memory_order_relaxed); }
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+  void add(int64_t bytes) { loaded_.fetch_add(bytes, std::memory_order_relaxed); }
+  void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<int64_t> loaded_{0};
+  std::atomic<bool> cancelled_{false};
+};
+
+// One load: for a thread of its own, because it blocks on files. The device must stay open until run() returns.
 class WeightLoad {
  public:
-  // Segments must have passed check_segment. `threads` workers, the caller of run() included, read and pack.
-  WeightLoad(const BackendTable* backend, Device* device, std::vector<WeightSegment> segments, int threads);
+  // Segments must have passed check_segment.
+  WeightLoad(std::shared_ptr<OpenDevice> device, std::vector<WeightSegment> segments,
+             std::shared_ptr<LoadProgress> progress);
 
-  // Returns when every segment is in place. Throws Error: io (with path, offset and the system's reason), aborted after
-  // cancel(), or what packing reports. Peak extra memory: `threads` buffers of kPieceBytes (or one row, if longer).
+  // Returns when every segment is in place; as many threads as the device has, this one included, read and pack. Throws
+  // Error: io (with path, offset and the system's reason), aborted after cancel(), or what packing reports. Peak extra
+  // memory: a buffer of kPieceBytes per thread (or one row, if longer).
   void run();
-
-  void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
-  int64_t loaded_bytes() const { return loaded_.load(std::memory_order_relaxed); }
 
   static constexpr int64_t kPieceBytes = int64_t{4} << 20;
 
@@ -50,14 +62,11 @@ class WeightLoad {
   void plan();
   void work(const Files& files, std::atomic<size_t>& next);
 
-  const BackendTable* backend_;
-  Device* device_;
+  std::shared_ptr<OpenDevice> device_;
   std::vector<WeightSegment> segments_;
+  std::shared_ptr<LoadProgress> progress_;
   std::vector<Piece> pieces_;
   int64_t buffer_bytes_ = kPieceBytes;
-  int threads_;
-  std::atomic<int64_t> loaded_{0};
-  std::atomic<bool> cancelled_{false};
 };
 
 }  // namespace swiftkv

@@ -1,0 +1,97 @@
+#include "addon/batch.h"
+
+#include <algorithm>
+
+#include "addon/device.h"
+
+namespace swiftkv::addon {
+
+namespace {
+
+// One buffer over the whole allocation. Its backing store holds a reference, so a view can outlive the handle, its
+// environment's executor and even (after a transfer) its environment.
+Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<Batch>& batch, int32_t*& base) {
+  base = batch->data(BatchField{0});
+  int32_t* end = base;
+  for (int i = 0; i < kBatchFieldCount; ++i) {
+    const auto field = static_cast<BatchField>(i);
+    base = std::min(base, batch->data(field));
+    end = std::max(end, batch->data(field) + batch->length(field));
+  }
+  auto* owner = new std::shared_ptr<Batch>(batch);
+  napi_value buffer = nullptr;
+  const napi_status status = napi_create_external_arraybuffer(
+      env, base, static_cast<size_t>(end - base) * sizeof(int32_t),
+      [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Batch>*>(hint); }, owner, &buffer);
+  if (status == napi_ok) return Napi::ArrayBuffer(env, buffer);
+  delete owner;
+  if (status == napi_no_external_buffers_allowed)
+    throw Error(Code::unsupported, "this JavaScript runtime does not allow buffers over native memory");
+  throw Napi::Error::New(env);
+}
+
+Napi::Object capacity_object(Napi::Env env, const BatchCapacity& capacity) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("maxRows", capacity.max_rows);
+  object.Set("maxSeqs", capacity.max_seqs);
+  object.Set("maxLogitRows", capacity.max_logit_rows);
+  object.Set("maxBlocksPerSeq", capacity.max_blocks_per_seq);
+  object.Set("numLayers", capacity.num_layers);
+  object.Freeze();
+  return object;
+}
+
+}  // namespace
+
+BatchCapacity read_capacity(Napi::Value value, const std::string& name) {
+  const Napi::Object object = read_object(value, name);
+  const auto field = [&](const char* f) {
+    return static_cast<int32_t>(read_int(object.Get(f), name + '.' + f, 0, kMaxInt32));
+  };
+  return {.max_rows = field("maxRows"),
+          .max_seqs = field("maxSeqs"),
+          .max_logit_rows = field("maxLogitRows"),
+          .max_blocks_per_seq = field("maxBlocksPerSeq"),
+          .num_layers = field("numLayers")};
+}
+
+void BatchHandle::define(Napi::Env env) {
+  Handle::define(env, {method<&BatchHandle::dispose>("dispose")});
+}
+
+BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  batch_ = take_init<std::shared_ptr<Batch>>(info);
+  const Napi::Env env = info.Env();
+  int32_t* base = nullptr;
+  Napi::ArrayBuffer buffer = share(env, batch_, base);
+  std::vector<Napi::PropertyDescriptor> properties;
+  properties.push_back(
+      Napi::PropertyDescriptor::Value("capacity", capacity_object(env, batch_->capacity()), napi_enumerable));
+  for (int i = 0; i < kBatchFieldCount; ++i) {
+    const auto field = static_cast<BatchField>(i);
+    const size_t offset = static_cast<size_t>(batch_->data(field) - base) * sizeof(int32_t);
+    properties.push_back(Napi::PropertyDescriptor::Value(
+        std::string(batch_field_info(field).name),
+        Napi::Int32Array::New(env, static_cast<size_t>(batch_->length(field)), buffer, offset), napi_enumerable));
+  }
+  info.This().As<Napi::Object>().DefineProperties(properties);
+  tag(info);
+}
+
+const std::shared_ptr<Batch>& BatchHandle::alive(Napi::Value value, const std::string& name) {
+  const BatchHandle& self = from(value, name);
+  if (!self.batch_) throw_disposed(value.Env(), "batch");
+  return self.batch_;
+}
+
+Napi::Value BatchHandle::dispose(const Napi::CallbackInfo& info) {
+  batch_.reset();
+  return info.Env().Undefined();
+}
+
+Napi::Value make_batch(const Napi::CallbackInfo& info) {
+  DeviceHandle::open_device(info[0]);
+  return BatchHandle::make(info.Env(), Batch::create(read_capacity(info[1], "capacity")));
+}
+
+}  // namespace swiftkv::addon

@@ -1,0 +1,13 @@
+// What this build and this machine can do, for choices made in TypeScript.
+#pragma once
+
+#include <napi.h>
+
+namespace swiftkv::addon {
+
+// () => CpuInfo
+Napi::Value cpu_info(const Napi::CallbackInfo& info);
+// () => number
+Napi::Value resident_bytes_now(const Napi::CallbackInfo& info);
+
+}  // namespace swiftkv::addon

@@ -1,0 +1,114 @@
+#include "addon/device.h"
+
+#include <charconv>
+
+#include "addon/operand_args.h"
+#include "backends/cpu/level.h"
+#include "core/backend_loader.h"
+
+namespace swiftkv::addon {
+
+namespace {
+
+constexpr int64_t kMaxThreads = 4096;
+
+// The cpu backend has named ISA levels; for another one the level is the index of a device.
+int32_t level_number(Napi::Env env, const std::string& backend, const std::string& level) {
+  if (backend == "cpu") {
+    for (const cpu::CpuLevel l : cpu::kAllLevels)
+      if (level == cpu::level_name(l)) return static_cast<int32_t>(l);
+  } else {
+    int32_t number = 0;
+    const char* end = level.data() + level.size();
+    if (const auto parsed = std::from_chars(level.data(), end, number);
+        parsed.ec == std::errc() && parsed.ptr == end && number >= 0)
+      return number;
+  }
+  throw_invalid(env, "Expected " + std::string(backend == "cpu" ? "an ISA level" : "a device index") +
+                         " for level but received \"" + level + '"');
+}
+
+std::unique_ptr<OpCall> read_call(const std::shared_ptr<OpenDevice>& device, const Napi::CallbackInfo& info) {
+  const std::string op = read_string(info[0], "op");
+  OperandList operands = read_operands(info[1]);
+  return std::make_unique<OpCall>(device, op, std::move(operands), read_attrs(info[2]));
+}
+
+}  // namespace
+
+void DeviceHandle::define(Napi::Env env) {
+  Handle::define(env, {
+                          method<&DeviceHandle::run>("run"),
+                          method<&DeviceHandle::run_sync>("runSync"),
+                          method<&DeviceHandle::close>("close"),
+                          getter<&DeviceHandle::get_backend>("backend"),
+                          getter<&DeviceHandle::get_threads>("threads"),
+                          getter<&DeviceHandle::get_allocated_bytes>("allocatedBytes"),
+                      });
+}
+
+DeviceHandle::DeviceHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  auto [device, backend] = take_init<Init>(info);
+  device_ = std::move(device);
+  backend_ = std::move(backend);
+  tag(info);
+}
+
+const std::shared_ptr<OpenDevice>& DeviceHandle::open_device(Napi::Value value) {
+  const DeviceHandle& self = from(value, "device");
+  self.device_->require_open();
+  return self.device_;
+}
+
+Napi::Value DeviceHandle::run(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  return environment.promised(info.Env(), [&](const std::shared_ptr<Pending>& pending) {
+    device_->require_open();
+    const std::shared_ptr<OpCall> call = read_call(device_, info);
+    environment.executor().submit(device_.get(), {.work = [call] { call->run(); },
+                                                  .cancel = {},
+                                                  .done = [pending](const Error* error) { pending->settle(error); }});
+  });
+}
+
+Napi::Value DeviceHandle::run_sync(const Napi::CallbackInfo& info) {
+  device_->require_open();
+  const std::shared_ptr<OpCall> call = read_call(device_, info);
+  Environment::of(info.Env()).executor().run_here([&] { call->run(); });
+  return info.Env().Undefined();
+}
+
+Napi::Value DeviceHandle::close(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  environment.stop_loads(device_.get());
+  environment.executor().drain(device_.get());
+  device_->close();
+  return info.Env().Undefined();
+}
+
+Napi::Value DeviceHandle::get_backend(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), backend_);
+}
+
+Napi::Value DeviceHandle::get_threads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), device_->threads());
+}
+
+Napi::Value DeviceHandle::get_allocated_bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(device_->allocated_bytes()));
+}
+
+Napi::Value open_device(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Napi::Object options = read_object(info[0], "options");
+  const std::string backend = read_string(options.Get("backend"), "backend");
+  const auto threads = static_cast<int32_t>(read_int(options.Get("threads"), "threads", 1, kMaxThreads));
+  const int32_t level = level_number(env, backend, read_string(options.Get("level"), "level"));
+  LoadedBackend loaded = load_backend(backend);
+  return DeviceHandle::make(env, DeviceHandle::Init{OpenDevice::open(*loaded.table, level, threads,
+                                                                     Environment::of(env).executor().pool(threads),
+                                                                     std::move(loaded.library)),
+                                                    backend});
+}
+
+}  // namespace swiftkv::addon

@@ -1,0 +1,44 @@
+// NativeDevice: an opened backend.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "addon/handle.h"
+#include "core/device.h"
+#include "core/op_call.h"
+
+namespace swiftkv::addon {
+
+class DeviceHandle : public Handle<DeviceHandle> {
+ public:
+  static constexpr Class kClass = Class::device;
+  static constexpr const char* kName = "Device";
+  static constexpr napi_type_tag kTag = {0x8d1f6b0c4a7e4c11, 0xa3b52f0d9c6e7701};
+  struct Init {
+    std::shared_ptr<OpenDevice> device;
+    std::string backend;
+  };
+
+  static void define(Napi::Env env);
+  explicit DeviceHandle(const Napi::CallbackInfo& info);
+
+  // The open device of a JavaScript value. Throws ERR_INVALID_ARGUMENT or ERR_DISPOSED.
+  static const std::shared_ptr<OpenDevice>& open_device(Napi::Value value);
+
+ private:
+  Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value run_sync(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+  Napi::Value get_backend(const Napi::CallbackInfo& info);
+  Napi::Value get_threads(const Napi::CallbackInfo& info);
+  Napi::Value get_allocated_bytes(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<OpenDevice> device_;
+  std::string backend_;
+};
+
+// ({ backend, threads, level }) => NativeDevice
+Napi::Value open_device(const Napi::CallbackInfo& info);
+
+}  // namespace swiftkv::addon

@@ -1,0 +1,23 @@
+// What the process may use of the machine it runs on.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace swiftkv::addon {
+
+std::string cpu_arch();
+std::string cpu_model();
+
+// Logical processors in this process's affinity mask.
+int affinity();
+
+// CPUs' worth of time that the cgroup (v2 cpu.max, v1 cfs quota) allows, the smallest of all levels; nothing = no
+// limit.
+std::optional<double> cpu_quota();
+
+// Resident memory of the process in bytes, 0 when the system does not say.
+int64_t resident_bytes();
+
+}  // namespace swiftkv::addon
