@@ -1,0 +1,328 @@
+// attention: against a contiguous softmax in double, and row invariance over chunks, batches, pages and threads.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "compare.h"
+#include "fixtures.h"
+#include "level_device.h"
+
+namespace swiftkv::test {
+namespace {
+
+// K and V of whole sequences, contiguous, as they will be stored.
+struct Contents {
+  std::vector<std::vector<float>> k, v;  // per sequence [context, Hk, hd]
+};
+
+Contents random_contents(const std::vector<Sequence>& sequences, const HeadShape& heads, Rng& rng) {
+  Contents c;
+  for (const Sequence& s : sequences) {
+    const int64_t count = int64_t{s.context_len} * heads.num_kv_heads * heads.head_dim;
+    c.k.push_back(random_values(rng, count, 1.5f));
+    c.v.push_back(random_values(rng, count));
+  }
+  return c;
+}
+
+// Writes positions [from, to) of every sequence to its pages; the other slots keep what they hold.
+void write_pages(const Cache& cache, const Half& half, const Contents& contents, int64_t from = 0,
+                 int64_t to = INT64_MAX) {
+  const LevelDevice reference(cpu::CpuLevel::scalar);
+  const int64_t width = int64_t{cache.shape.num_kv_heads} * cache.shape.head_dim;
+  for (size_t b = 0; b < half.sequences.size(); ++b) {
+    const int64_t begin = std::min<int64_t>(from, half.sequences[b].context_len);
+    const int64_t end = std::min<int64_t>(to, half.sequences[b].context_len);
+    std::vector<int32_t> slots;
+    for (int64_t p = begin; p < end; ++p) slots.push_back(half.slot(static_cast<int64_t>(b), p));
+    const KvQuantizeParams p{end - begin, contents.k[b].data() + begin * width, contents.v[b].data() + begin * width,
+                             slots.data(), cache.view()};
+    check(reference.run(OpKind::kv_quantize, &p));
+  }
+}
+
+// What the pages hold, decoded.
+Contents read_pages(const Cache& cache, const Half& half) {
+  const LevelDevice reference(cpu::CpuLevel::scalar);
+  Contents c;
+  for (size_t b = 0; b < half.sequences.size(); ++b) {
+    const int64_t context = half.sequences[b].context_len;
+    std::vector<int32_t> slots;
+    for (int64_t p = 0; p < context; ++p) slots.push_back(half.slot(static_cast<int64_t>(b), p));
+    const auto count = static_cast<size_t>(context * cache.shape.num_kv_heads * cache.shape.head_dim);
+    c.k.emplace_back(count);
+    c.v.emplace_back(count);
+    const KvDequantizeParams p{context, slots.data(), cache.view(), c.k.back().data(), c.v.back().data()};
+    check(reference.run(OpKind::kv_dequantize, &p));
+  }
+  return c;
+}
+
+struct Problem {
+  Problem(const HeadShape& h, const CacheKind& kind, DType type, const std::vector<Sequence>& sequences, uint64_t seed)
+      : rng(seed),
+        heads(h),
+        half(sequences, blocks_needed(sequences) + 3, rng),
+        cache({kind.dtype, kind.scales, h.num_kv_heads, h.head_dim}, blocks_needed(sequences) + 3),
+        contents(random_contents(sequences, h, rng)),
+        q(type, random_values(rng, rows() * h.num_heads * h.head_dim, 1.5f)),
+        o(type, rows() * h.num_heads * h.head_dim) {
+    write_pages(cache, half, contents);
+  }
+
+  int64_t rows() const { return half.view().rows; }
+  float scale() const { return 1.0f / std::sqrt(static_cast<float>(heads.head_dim)); }
+
+  AttentionParams params() const {
+    return {half.view(), QuerySelect::all, heads.num_heads, q.activation(), cache.view(), scale(), o.activation()};
+  }
+
+  std::vector<float> run(const LevelDevice& device, OpKind kind = OpKind::attention) {
+    o = Tensor(o.dtype, o.count);
+    const AttentionParams p = params();
+    CHECK(device.run(kind, &p).ok());
+    return o.floats();
+  }
+
+  Rng rng;
+  HeadShape heads;
+  Half half;
+  Cache cache;
+  Contents contents;
+  Tensor q, o;
+};
+
+struct Exact {
+  std::vector<float> o;
+  std::vector<double> allowed;
+};
+
+// Softmax over the decoded cache in double. Errors: a score of hd terms is off by delta = sqrt(hd) roundings of its
+// magnitude, which scales each probability by exp(+-delta); sums over the keys walk sqrt(keys) roundings; with bf16
+// compute, probabilities and the output are rounded to bf16 once each.
+Exact exact(const Problem& p) {
+  Exact e;
+  const Contents stored = read_pages(p.cache, p.half);
+  const std::vector<float> q = p.q.floats();
+  const int64_t hd = p.heads.head_dim, hq = p.heads.num_heads, hk = p.heads.num_kv_heads;
+  const bool bf16_compute = p.q.dtype == DType::bf16;
+  for (size_t b = 0; b < p.half.sequences.size(); ++b)
+    for (int64_t row = p.half.query_start[b]; row < p.half.query_start[b + 1]; ++row)
+      for (int64_t h = 0; h < hq; ++h) {
+        const int64_t keys = p.half.positions[static_cast<size_t>(row)] + 1, kv = h / (hq / hk);
+        const auto at = [&](int64_t key, int64_t i) { return static_cast<size_t>((key * hk + kv) * hd + i); };
+        std::vector<double> score(static_cast<size_t>(keys));
+        double magnitude = 0.0, max = -INFINITY, sum = 0.0;
+        for (int64_t key = 0; key < keys; ++key) {
+          double s = 0.0, terms = 0.0;
+          for (int64_t i = 0; i < hd; ++i) {
+            const double term = static_cast<double>(q[static_cast<size_t>((row * hq + h) * hd + i)]) *
+                                static_cast<double>(stored.k[b][at(key, i)]);
+            s += term;
+            terms += std::fabs(term);
+          }
+          score[static_cast<size_t>(key)] = s * static_cast<double>(p.scale());
+          magnitude = std::max(magnitude, terms * static_cast<double>(p.scale()));
+          max = std::max(max, score[static_cast<size_t>(key)]);
+        }
+        for (double& s : score) sum += s = std::exp(s - max);
+        const double delta = 4.0 * std::sqrt(static_cast<double>(hd)) * kUnit * magnitude;
+        const double relative = 2.0 * delta + (8.0 * std::sqrt(static_cast<double>(keys)) + 16.0) * kUnit +
+                                (bf16_compute ? 2.0 * kUnitBf16 : 0.0);
+        for (int64_t i = 0; i < hd; ++i) {
+          double value = 0.0, terms = 0.0;
+          for (int64_t key = 0; key < keys; ++key) {
+            const double term = score[static_cast<size_t>(key)] / sum * static_cast<double>(stored.v[b][at(key, i)]);
+            value += term;
+            terms += std::fabs(term);
+          }
+          e.o.push_back(static_cast<float>(value));
+          e.allowed.push_back(relative * terms + (bf16_compute ? kUnitBf16 : kUnit) * std::fabs(value));
+        }
+      }
+  return e;
+}
+
+// Decode, prefill, both, chunks, empty sequences; contexts at the edges of blocks and splits.
+const std::vector<std::vector<Sequence>> kBatches{
+    {{1, 1}},
+    {{17, 17}},
+    {{16, 1}, {15, 15}, {17, 2}},
+    {{257, 1}, {256, 1}, {255, 1}},
+    {{40, 0}, {33, 33}, {1, 1}, {40, 0}},
+    {{300, 44}, {513, 1}},
+    {{600, 3}},
+};
+
+TEST_CASE("attention equals a contiguous double softmax at every level") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level, 2);
+    for (const HeadShape& heads : kHeadShapes)
+      for (const CacheKind& kind : kCacheKinds)
+        for (DType type : {DType::f32, DType::bf16}) {
+          const auto& sequences = kBatches[static_cast<size_t>(heads.head_dim + heads.num_heads) % kBatches.size()];
+          INFO("Hq ", heads.num_heads, " Hk ", heads.num_kv_heads, " hd ", heads.head_dim, " cache ", text(kind.name),
+               " q ", text(dtype_name(type)), " first context ", sequences[0].context_len);
+          Problem p(heads, kind, type, sequences, 1);
+          const Exact e = exact(p);
+          CHECK(difference(p.run(device), e.o, [&](size_t i) { return e.allowed[i]; }) == "");
+        }
+  });
+}
+
+TEST_CASE("attention handles every mix of decode, prefill and empty sequences") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level, 2);
+    for (const auto& sequences : kBatches)
+      for (const CacheKind& kind : kCacheKinds)
+        for (DType type : {DType::f32, DType::bf16}) {
+          INFO("cache ", text(kind.name), " q ", text(dtype_name(type)), " first context ", sequences[0].context_len);
+          Problem p({4, 2, 32}, kind, type, sequences, 2);
+          const Exact e = exact(p);
+          CHECK(difference(p.run(device), e.o, [&](size_t i) { return e.allowed[i]; }) == "");
+        }
+  });
+}
+
+TEST_CASE("attention_decode and attention_prefill give the same bits for every row") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level, 2);
+    for (const CacheKind& kind : kCacheKinds)
+      for (DType type : {DType::f32, DType::bf16}) {
+        INFO("cache ", text(kind.name), " q ", text(dtype_name(type)));
+        Problem p({6, 2, 80}, kind, type, {{300, 1}, {20, 1}, {256, 1}}, 3);
+        const std::vector<float> decode = p.run(device, OpKind::attention_decode);
+        CHECK(bit_difference(p.run(device, OpKind::attention_prefill), decode) == "");
+        CHECK(bit_difference(p.run(device), decode) == "");
+      }
+  });
+}
+
+// The rows [first, first + count) of a one-sequence problem, as a later chunk sees them: keys end with the chunk.
+void run_chunk(const LevelDevice& device, const Problem& p, int64_t first, int64_t count, const Tensor& o) {
+  Half chunk = p.half;
+  const auto begin = p.half.positions.begin() + first;
+  chunk.positions.assign(begin, begin + count);
+  chunk.query_start = {0, static_cast<int32_t>(count)};
+  chunk.context_len = {chunk.positions.back() + 1};
+  const int64_t width = int64_t{p.heads.num_heads} * p.heads.head_dim;
+  const AttentionParams params{chunk.view(),
+                               QuerySelect::all,
+                               p.heads.num_heads,
+                               p.q.activation_at(first * width),
+                               p.cache.view(),
+                               p.scale(),
+                               o.activation_at(first * width)};
+  CHECK(device.run(OpKind::attention, &params).ok());
+}
+
+TEST_CASE("attention: chunks of any size, decode steps and threads give the bits of the whole prompt") {
+  for_each_level([](cpu::CpuLevel level) {
+    for (const HeadShape& heads : {HeadShape{4, 2, 64}, HeadShape{5, 1, 80}, HeadShape{8, 1, 16}})
+      for (const CacheKind& kind : kCacheKinds)
+        for (DType type : {DType::f32, DType::bf16}) {
+          INFO("hd ", heads.head_dim, " cache ", text(kind.name), " q ", text(dtype_name(type)));
+          const int32_t length = 275;
+          Problem p(heads, kind, type, {{length, length}}, 4);
+          const std::vector<float> whole = p.run(LevelDevice(level));
+          for (int threads : {1, 2, 3}) {
+            const LevelDevice device(level, threads);
+            CHECK(bit_difference(p.run(device), whole) == "");
+            for (int64_t size : {1, 7, 16, 100}) {
+              if (threads > 1 && size != 16) continue;
+              INFO("threads ", threads, " chunks of ", size);
+              // As it happens in a run: pages are written chunk by chunk, what is not yet written is NaN.
+              Problem fresh = p;
+              fresh.cache = Cache(p.cache.shape, p.cache.num_blocks);
+              Tensor o(type, p.o.count);
+              for (int64_t first = 0; first < length; first += size) {
+                const int64_t count = std::min<int64_t>(size, length - first);
+                write_pages(fresh.cache, fresh.half, fresh.contents, first, first + count);
+                run_chunk(device, fresh, first, count, o);
+              }
+              CHECK(bit_difference(o.floats(), whole) == "");
+            }
+          }
+        }
+  });
+}
+
+TEST_CASE("attention: a sequence's bits do not depend on its neighbours nor on where its blocks lie") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level, 2);
+    const HeadShape heads{6, 3, 48};
+    const int64_t width = 6 * 48;
+    const std::vector<Sequence> sequences{{270, 9}, {31, 1}, {64, 64}, {300, 1}, {5, 5}};
+    for (const CacheKind& kind : kCacheKinds)
+      for (DType type : {DType::f32, DType::bf16}) {
+        INFO("cache ", text(kind.name), " q ", text(dtype_name(type)));
+        Problem together(heads, kind, type, sequences, 5);
+        const std::vector<float> all = together.run(device), q = together.q.floats();
+        for (size_t b = 0; b < sequences.size(); ++b) {
+          Problem alone(heads, kind, type, {sequences[b]}, 100 + b);
+          const auto begin = static_cast<size_t>(together.half.query_start[b] * width);
+          const auto end = static_cast<size_t>(together.half.query_start[b + 1] * width);
+          const auto slice = [&](const std::vector<float>& v) {
+            return std::vector<float>(v.begin() + static_cast<std::ptrdiff_t>(begin),
+                                      v.begin() + static_cast<std::ptrdiff_t>(end));
+          };
+          alone.contents = {{together.contents.k[b]}, {together.contents.v[b]}};
+          write_pages(alone.cache, alone.half, alone.contents);
+          alone.q = Tensor(type, slice(q));
+          CHECK(bit_difference(alone.run(device), slice(all)) == "");
+        }
+      }
+  });
+}
+
+TEST_CASE("attention never lets a later token of the same step into an earlier row") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level);
+    for (const CacheKind& kind : kCacheKinds)
+      for (DType type : {DType::f32, DType::bf16}) {
+        INFO("cache ", text(kind.name), " q ", text(dtype_name(type)));
+        Problem p({4, 2, 64}, kind, type, {{40, 40}}, 6);
+        const std::vector<float> clean = p.run(device);
+        // Position 20 onwards turns to NaN: rows 0..19 must not notice, all others must.
+        Contents poisoned = p.contents;
+        for (size_t i = 20 * 2 * 64; i < poisoned.k[0].size(); ++i) poisoned.k[0][i] = poisoned.v[0][i] = NAN;
+        write_pages(p.cache, p.half, poisoned);
+        const std::vector<float> dirty = p.run(device);
+        const size_t edge = 20 * 4 * 64;
+        CHECK(bit_difference(dirty.data(), clean.data(), edge * 4, 4) == "");
+        size_t finite = 0;
+        for (size_t i = edge; i < dirty.size(); ++i) finite += std::isfinite(dirty[i]);
+        CHECK(finite == 0);
+      }
+  });
+}
+
+TEST_CASE("attention survives scores far apart: one key takes all, and splits merge without overflow") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level);
+    for (const int32_t winner : {3, 255, 256, 511, 520}) {
+      Problem p({1, 1, 16}, kCacheKinds[0], DType::f32, {{521, 1}}, 7);
+      p.q = Tensor(DType::f32, std::vector<float>(16, 100.0f));
+      for (float& x : p.contents.k[0]) x = -100.0f;
+      for (size_t i = 0; i < 16; ++i) p.contents.k[0][static_cast<size_t>(winner) * 16 + i] = 100.0f;
+      write_pages(p.cache, p.half, p.contents);
+      const auto begin = p.contents.v[0].begin() + winner * 16;
+      CHECK(bit_difference(p.run(device), std::vector<float>(begin, begin + 16)) == "");
+    }
+  });
+}
+
+TEST_CASE("attention with no rows touches nothing") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level);
+    Problem p({2, 1, 16}, kCacheKinds[1], DType::bf16, {{20, 0}, {7, 0}}, 8);
+    CHECK(p.run(device).empty());
+    Problem none({2, 1, 16}, kCacheKinds[1], DType::bf16, {}, 8);
+    CHECK(none.run(device).empty());
+  });
+}
+
+}  // namespace
+}  // namespace swiftkv::test

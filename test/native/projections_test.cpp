@@ -1,0 +1,359 @@
+// qkv_rope_cache, q_rope and swiftkv_project: exact heads, pages, skipped rows and row invariance.
+#include <doctest/doctest.h>
+
+#include <cstring>
+
+#include "projection_fixture.h"
+#include "row_invariance.h"
+
+namespace swiftkv::test {
+namespace {
+
+constexpr int64_t kPositions = 300;
+
+// Distinct slots in shuffled order; every fifth row is padding.
+std::vector<int32_t> scattered_slots(int64_t rows, int32_t num_blocks, Rng& rng) {
+  std::vector<int32_t> free, slots;
+  for (int32_t i = 0; i < num_blocks * kBlockTokens; ++i) free.push_back(i);
+  for (int64_t row = 0; row < rows; ++row) {
+    const auto pick = static_cast<size_t>(rng.below(static_cast<int64_t>(free.size())));
+    slots.push_back(row % 5 == 4 ? -1 : free[pick]);
+    free.erase(free.begin() + static_cast<std::ptrdiff_t>(pick));
+  }
+  return slots;
+}
+
+std::vector<int32_t> random_positions(int64_t rows, Rng& rng) {
+  std::vector<int32_t> positions;
+  for (int64_t row = 0; row < rows; ++row) positions.push_back(static_cast<int32_t>(rng.below(kPositions)));
+  return positions;
+}
+
+// What the pages hold in the given slots; rows of -1 are zero.
+void read_slots(const Cache& cache, const std::vector<int32_t>& slots, std::vector<float>& k, std::vector<float>& v) {
+  const size_t count = slots.size() * static_cast<size_t>(cache.shape.num_kv_heads * cache.shape.head_dim);
+  k.assign(count, 0.0f);
+  v.assign(count, 0.0f);
+  const KvDequantizeParams p{static_cast<int64_t>(slots.size()), slots.data(), cache.view(), k.data(), v.data()};
+  check(LevelDevice(cpu::CpuLevel::scalar).run(OpKind::kv_dequantize, &p));
+}
+
+// Exact values with padding rows zeroed, as read_slots returns them.
+void skip_padding(ExactHeads& e, const std::vector<int32_t>& slots) {
+  const size_t width = slots.empty() ? 0 : e.values.size() / slots.size();
+  for (size_t i = 0; i < e.values.size(); ++i)
+    if (slots[i / width] < 0) e.values[i] = 0.0f;
+}
+
+struct Types {
+  DType weights, q;
+};
+const Types kTypes[] = {{DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}};
+
+// ---- qkv_rope_cache ----
+
+struct Qkv {
+  Qkv(const HeadShape& h, const CacheKind& kind, const Types& types, int64_t num_rows, int64_t width, uint64_t seed)
+      : rng(seed),
+        heads(h),
+        rows(num_rows),
+        d(width),
+        a(types.weights, random_values(rng, rows * d)),
+        w(types.weights, Layout::panels, (h.num_heads + 2 * h.num_kv_heads) * h.head_dim, d,
+          random_values(rng, (h.num_heads + 2 * h.num_kv_heads) * h.head_dim * d)),
+        bias(random_values(rng, w.matrix.n)),
+        rope(rope_rows(kPositions, h.head_dim)),
+        positions(random_positions(rows, rng)),
+        slots(scattered_slots(rows, blocks(), rng)),
+        q(types.q, rows * h.num_heads * h.head_dim),
+        cache({kind.dtype, kind.scales, h.num_kv_heads, h.head_dim}, blocks()) {}
+
+  int32_t blocks() const { return static_cast<int32_t>(rows / kBlockTokens + 2); }
+
+  QkvRopeCacheParams params(int64_t first, int64_t count) const {
+    return {count,
+            heads.num_heads,
+            heads.num_kv_heads,
+            heads.head_dim,
+            a.activation_at(first * d),
+            w.matrix,
+            bias.data(),
+            rope.data(),
+            positions.data() + first,
+            slots.data() + first,
+            q.activation_at(first * heads.num_heads * heads.head_dim),
+            cache.view()};
+  }
+
+  void clear() {
+    q = Tensor(q.dtype, q.count);
+    cache = Cache(cache.shape, cache.num_blocks);
+  }
+
+  Rng rng;
+  HeadShape heads;
+  int64_t rows, d;
+  Tensor a;
+  Weights w;
+  std::vector<float> bias, rope;
+  std::vector<int32_t> positions, slots;
+  Tensor q;
+  Cache cache;
+};
+
+TEST_CASE("qkv_rope_cache: q, and k and v in the pages, equal double sums at every level") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level, 2);
+    for (const HeadShape& heads : kHeadShapes)
+      for (const CacheKind& kind : kCacheKinds)
+        for (const Types& types : kTypes) {
+          const int64_t rows = 1 + heads.head_dim % 19, d = 30 + heads.head_dim;
+          INFO("Hq ", heads.num_heads, " Hk ", heads.num_kv_heads, " hd ", heads.head_dim, " cache ", text(kind.name),
+               " w ", text(dtype_name(types.weights)), " q ", text(dtype_name(types.q)), " rows ", rows);
+          Qkv p(heads, kind, types, rows, d, 1);
+          const QkvRopeCacheParams params = p.params(0, rows);
+          CHECK(device.run(OpKind::qkv_rope_cache, &params).ok());
+
+          const std::vector<float> a = p.a.floats();
+          const auto exact = [&](int64_t first, int64_t count, bool rotated) {
+            return exact_heads(a, p.w, p.bias.data(), first, count, heads.head_dim, p.positions,
+                               rotated ? p.rope.data() : nullptr);
+          };
+          const ExactHeads q = exact(0, heads.num_heads, true);
+          ExactHeads k = exact(heads.num_heads, heads.num_kv_heads, true);
+          ExactHeads v = exact(heads.num_heads + heads.num_kv_heads, heads.num_kv_heads, false);
+          CHECK(difference(p.q.floats(), q.values, rounded_tolerance(q, types.q)) == "");
+          if (kind.scales == KvScales::per_head) continue;  // saturates at these scales; kv_quantize covers it
+          skip_padding(k, p.slots);
+          skip_padding(v, p.slots);
+          std::vector<float> stored_k, stored_v;
+          read_slots(p.cache, p.slots, stored_k, stored_v);
+          CHECK(difference(stored_k, k.values, rounded_tolerance(k, kind.dtype)) == "");
+          CHECK(difference(stored_v, v.values, rounded_tolerance(v, kind.dtype)) == "");
+        }
+  });
+}
+
+TEST_CASE("qkv_rope_cache: q and pages have the same bits in any chunking and with any threads") {
+  for_each_level([](cpu::CpuLevel level) {
+    for (const HeadShape& heads : {HeadShape{4, 2, 64}, HeadShape{5, 1, 80}, HeadShape{2, 2, 8}})
+      for (const CacheKind& kind : kCacheKinds)
+        for (const Types& types : kTypes) {
+          INFO("hd ", heads.head_dim, " cache ", text(kind.name), " w ", text(dtype_name(types.weights)));
+          Qkv p(heads, kind, types, 35, 129, 2);
+          const QkvRopeCacheParams whole = p.params(0, p.rows);
+          CHECK(LevelDevice(level).run(OpKind::qkv_rope_cache, &whole).ok());
+          const Tensor q = p.q;
+          const Bytes pages = p.cache.memory;
+          p.clear();
+          for_each_chunking(
+              level, p.rows,
+              [&](const LevelDevice& device, int64_t first, int64_t count) {
+                const QkvRopeCacheParams params = p.params(first, count);
+                CHECK(device.run(OpKind::qkv_rope_cache, &params).ok());
+              },
+              [&] {
+                CHECK(bit_difference(p.q.memory.data(), q.memory.data(), q.memory.size(), 1) == "");
+                // All bytes: what belongs to no row must still be as it was.
+                CHECK(bit_difference(p.cache.memory.data(), pages.data(), pages.size(), 1) == "");
+                p.clear();
+              });
+        }
+  });
+}
+
+TEST_CASE("qkv_rope_cache works without a bias") {
+  for_each_level([](cpu::CpuLevel level) {
+    Qkv p({3, 1, 16}, kCacheKinds[0], kTypes[0], 6, 40, 3);
+    QkvRopeCacheParams params = p.params(0, p.rows);
+    params.bias = nullptr;
+    CHECK(LevelDevice(level).run(OpKind::qkv_rope_cache, &params).ok());
+    const ExactHeads q = exact_heads(p.a.floats(), p.w, nullptr, 0, 3, 16, p.positions, p.rope.data());
+    CHECK(difference(p.q.floats(), q.values, rounded_tolerance(q, DType::f32)) == "");
+  });
+}
+
+// ---- q_rope ----
+
+TEST_CASE("q_rope equals double sums, and its rows do not depend on chunks or threads") {
+  for_each_level([](cpu::CpuLevel level) {
+    for (const HeadShape& heads : kHeadShapes)
+      for (const Types& types : kTypes) {
+        const int64_t rows = 21, d = 50 + heads.head_dim % 7, width = heads.num_heads * heads.head_dim;
+        INFO("Hq ", heads.num_heads, " hd ", heads.head_dim, " w ", text(dtype_name(types.weights)), " q ",
+             text(dtype_name(types.q)));
+        Rng rng(4);
+        const Tensor a(types.weights, random_values(rng, rows * d));
+        const Weights w(types.weights, Layout::panels, width, d, random_values(rng, width * d));
+        const std::vector<float> bias = random_values(rng, width), rope = rope_rows(kPositions, heads.head_dim);
+        const std::vector<int32_t> positions = random_positions(rows, rng);
+        Tensor q(types.q, rows * width);
+        const auto run = [&](const LevelDevice& device, int64_t first, int64_t count) {
+          const QRopeParams p{
+              count,       heads.num_heads, heads.head_dim,           a.activation_at(first * d),    w.matrix,
+              bias.data(), rope.data(),     positions.data() + first, q.activation_at(first * width)};
+          CHECK(device.run(OpKind::q_rope, &p).ok());
+        };
+        run(LevelDevice(level, 2), 0, rows);
+        const ExactHeads exact =
+            exact_heads(a.floats(), w, bias.data(), 0, heads.num_heads, heads.head_dim, positions, rope.data());
+        CHECK(difference(q.floats(), exact.values, rounded_tolerance(exact, types.q)) == "");
+        const std::vector<float> whole = q.floats();
+        q = Tensor(types.q, rows * width);
+        for_each_chunking(level, rows, run, [&] {
+          CHECK(bit_difference(q.floats(), whole) == "");
+          q = Tensor(types.q, rows * width);
+        });
+      }
+  });
+}
+
+TEST_CASE("q_rope and qkv_rope_cache give the same bits for the same query weights") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level, 2);
+    for (const Types& types : kTypes) {
+      const HeadShape heads{4, 2, 80};
+      Qkv p(heads, kCacheKinds[0], types, 18, 100, 5);
+      const QkvRopeCacheParams params = p.params(0, p.rows);
+      CHECK(device.run(OpKind::qkv_rope_cache, &params).ok());
+      std::vector<float> query_rows = p.w.values;
+      query_rows.resize(static_cast<size_t>(4 * 80 * p.d));
+      const Weights w(types.weights, Layout::panels, 4 * 80, p.d, query_rows);
+      Tensor q(types.q, p.q.count);
+      const QRopeParams alone{
+          p.rows, 4, 80, p.a.activation(), w.matrix, p.bias.data(), p.rope.data(), p.positions.data(), q.activation()};
+      CHECK(device.run(OpKind::q_rope, &alone).ok());
+      CHECK(bit_difference(q.floats(), p.q.floats()) == "");
+    }
+  });
+}
+
+// ---- swiftkv_project ----
+
+struct Project {
+  Project(const HeadShape& h, const CacheKind& kind, DType weights, int32_t num_groups, int64_t num_rows, int64_t width,
+          uint64_t seed)
+      : rng(seed),
+        heads(h),
+        groups(num_groups),
+        rows(num_rows),
+        d(width),
+        x(random_values(rng, rows * d, 2.0f)),
+        norm(random_values(rng, d)),
+        w(weights, Layout::panels, groups * 2 * h.num_kv_heads * h.head_dim, d,
+          random_values(rng, groups * 2 * h.num_kv_heads * h.head_dim * d)),
+        bias(random_values(rng, w.matrix.n)),
+        rope(rope_rows(kPositions, h.head_dim)),
+        positions(random_positions(rows, rng)),
+        slots(scattered_slots(rows, blocks(), rng)) {
+    for (int32_t g = 0; g < groups; ++g)
+      caches.emplace_back(CacheShape{kind.dtype, kind.scales, h.num_kv_heads, h.head_dim}, blocks());
+    refresh();
+  }
+
+  int32_t blocks() const { return static_cast<int32_t>(rows / kBlockTokens + 2); }
+
+  void refresh() {
+    views.clear();
+    for (const Cache& c : caches) views.push_back(c.view());
+  }
+
+  void clear() {
+    for (Cache& c : caches) c = Cache(c.shape, c.num_blocks);
+    refresh();
+  }
+
+  std::vector<Bytes> pages() const {
+    std::vector<Bytes> all;
+    for (const Cache& c : caches) all.push_back(c.memory);
+    return all;
+  }
+
+  void run(const LevelDevice& device, int64_t first, int64_t count) const {
+    const SwiftkvProjectParams p{
+        count, d,        groups,      heads.num_kv_heads, heads.head_dim,           x.data() + first * d, norm.data(),
+        1e-5f, w.matrix, bias.data(), rope.data(),        positions.data() + first, slots.data() + first, views.data()};
+    CHECK(device.run(OpKind::swiftkv_project, &p).ok());
+  }
+
+  Rng rng;
+  HeadShape heads;
+  int32_t groups;
+  int64_t rows, d;
+  std::vector<float> x, norm;
+  Weights w;
+  std::vector<float> bias, rope;
+  std::vector<int32_t> positions, slots;
+  std::vector<Cache> caches;
+  std::vector<KvCache> views;
+};
+
+TEST_CASE("swiftkv_project writes keys and values of all groups as double sums of one normalised vector") {
+  for_each_level([](cpu::CpuLevel level) {
+    const LevelDevice device(level, 2);
+    for (const HeadShape& heads : kHeadShapes)
+      for (const CacheKind& kind : kCacheKinds)
+        for (DType weights : {DType::f32, DType::bf16}) {
+          if (kind.scales == KvScales::per_head) continue;  // saturates at these scales
+          const int32_t groups = 1 + heads.num_heads % 3;
+          INFO("Hk ", heads.num_kv_heads, " hd ", heads.head_dim, " groups ", groups, " cache ", text(kind.name), " w ",
+               text(dtype_name(weights)));
+          const Project p(heads, kind, weights, groups, 19, 41, 6);
+          p.run(device, 0, p.rows);
+
+          // z as a level may round it: one bf16 step of z when the weights are bf16.
+          std::vector<float> z;
+          for (int64_t row = 0; row < p.rows; ++row) {
+            double squares = 0.0;
+            for (int64_t i = 0; i < p.d; ++i) {
+              const auto value = static_cast<double>(p.x[static_cast<size_t>(row * p.d + i)]);
+              squares += value * value;
+            }
+            const double r = 1.0 / std::sqrt(squares / static_cast<double>(p.d) + 1e-5);
+            for (int64_t i = 0; i < p.d; ++i)
+              z.push_back(static_cast<float>(static_cast<double>(p.x[static_cast<size_t>(row * p.d + i)]) * r *
+                                             static_cast<double>(p.norm[static_cast<size_t>(i)])));
+          }
+          const Tensor rounded(weights, z);
+          for (int32_t g = 0; g < groups; ++g) {
+            std::vector<float> k, v;
+            read_slots(p.caches[static_cast<size_t>(g)], p.slots, k, v);
+            for (const bool keys : {true, false}) {
+              const int64_t first = (g * 2 + (keys ? 0 : 1)) * heads.num_kv_heads;
+              ExactHeads e = exact_heads(rounded.floats(), p.w, p.bias.data(), first, heads.num_kv_heads,
+                                         heads.head_dim, p.positions, keys ? p.rope.data() : nullptr);
+              skip_padding(e, p.slots);
+              // A norm that is off by one f32 rounding moves a few z to the next bf16: one such flip per sum.
+              const double flip = weights == DType::bf16 ? 2.0 * kUnitBf16 * 2.0 : 16.0 * kUnit * 41;
+              const Tolerance base = rounded_tolerance(e, kind.dtype);
+              CHECK(difference(keys ? k : v, e.values, [&](size_t i) { return base(i) + flip; }) == "");
+            }
+          }
+        }
+  });
+}
+
+TEST_CASE("swiftkv_project: pages have the same bytes in any chunking and with any threads") {
+  for_each_level([](cpu::CpuLevel level) {
+    for (const HeadShape& heads : {HeadShape{4, 2, 64}, HeadShape{3, 3, 24}, HeadShape{5, 1, 80}})
+      for (const CacheKind& kind : kCacheKinds)
+        for (DType weights : {DType::f32, DType::bf16}) {
+          INFO("hd ", heads.head_dim, " cache ", text(kind.name), " w ", text(dtype_name(weights)));
+          Project p(heads, kind, weights, 2, 35, 130, 7);
+          p.run(LevelDevice(level), 0, p.rows);
+          const std::vector<Bytes> whole = p.pages();
+          p.clear();
+          for_each_chunking(
+              level, p.rows,
+              [&](const LevelDevice& device, int64_t first, int64_t count) { p.run(device, first, count); },
+              [&] {
+                for (size_t g = 0; g < whole.size(); ++g)
+                  CHECK(bit_difference(p.caches[g].memory.data(), whole[g].data(), whole[g].size(), 1) == "");
+                p.clear();
+              });
+        }
+  });
+}
+
+}  // namespace
+}  // namespace swiftkv::test
