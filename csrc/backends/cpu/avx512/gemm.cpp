@@ -50,9 +50,11 @@ struct Strip {
   const std::byte* w;  // the panel at the block's first step
   int64_t steps;       // whole steps
   bool odd;            // one more element follows (bf16, the end of an odd k)
-  bool resume;         // sums of the earlier blocks are in the tile
-  float* tile;
-  int64_t tile_stride;
+  bool resume;         // sums of the earlier blocks are in out
+  float* out;
+  int64_t out_stride;
+  const std::byte* next;  // weights to bring near while this strip computes
+  int64_t next_stride;    // bytes of them a step: 0 (none), 64 or 128
 };
 
 template <class Step, int R>
@@ -62,13 +64,17 @@ void run_strip(const Strip& s) {
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int c = 0; c < kColumns; ++c)
-      acc[r][c] = s.resume ? _mm512_loadu_ps(s.tile + r * s.tile_stride + 16 * c) : _mm512_setzero_ps();
+      acc[r][c] = s.resume ? _mm512_loadu_ps(s.out + r * s.out_stride + 16 * c) : _mm512_setzero_ps();
   }
 
   const std::byte* a = s.a;
   const std::byte* w = s.w;
   const int64_t stride = s.a_stride;
-  for (int64_t i = 0; i < s.steps; ++i, a += Step::kBytes, w += kStepBytes) {
+  // Without a next block its address is prefetched over and over: one load slot of a line that is already near.
+  const std::byte* next = s.next_stride == 0 ? s.w : s.next;
+  for (int64_t i = 0; i < s.steps; ++i, a += Step::kBytes, w += kStepBytes, next += s.next_stride) {
+    _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(next + s.next_stride / 2), _MM_HINT_T0);
     __m512 weights[kColumns];
 #pragma GCC unroll 4
     for (int c = 0; c < kColumns; ++c) weights[c] = _mm512_loadu_ps(w + 64 * c);
@@ -93,7 +99,7 @@ void run_strip(const Strip& s) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int c = 0; c < kColumns; ++c) _mm512_storeu_ps(s.tile + r * s.tile_stride + 16 * c, acc[r][c]);
+    for (int c = 0; c < kColumns; ++c) _mm512_storeu_ps(s.out + r * s.out_stride + 16 * c, acc[r][c]);
   }
 }
 
@@ -109,32 +115,41 @@ void run_rows(int64_t rows, const Strip& s) {
   }
 }
 
+// Walks k in blocks, all rows over one block of a panel before the next. While the strips compute, each brings a part
+// of the block behind theirs near: 64 or 128 bytes a step, so that four strips (two, if there are only two or three)
+// bring it all. A single strip leaves that to the hardware, which does it as well.
 template <class Step>
-void run_tile(const Gemm& g, int64_t row, int64_t rows, int64_t panel, int64_t panels, float* tile) {
-  constexpr int64_t kElementBytes = Step::kBytes / Step::kElements;
+void run_tile(const Gemm& g, const GemmTile& tile, int64_t step_block, float* out) {
   const int64_t k = g.w.k;
-  const int64_t a_stride = k * kElementBytes;
+  const int64_t a_stride = k * (Step::kBytes / Step::kElements);
   const int64_t steps = gemm_steps(g.w.dtype, k);
   const int64_t whole_steps = k / Step::kElements;
-  const std::byte* a = static_cast<const std::byte*>(g.a) + row * a_stride;
-  const std::byte* w = static_cast<const std::byte*>(g.w.data);
+  const std::byte* a = static_cast<const std::byte*>(g.a) + tile.row * a_stride;
+  const std::byte* w = static_cast<const std::byte*>(g.w.data) + tile.panel * steps * kStepBytes;
   // Rows are spread evenly over the strips: 5 + 5 is faster than 6 + 4.
-  const int64_t strips = (rows + kRowTile - 1) / kRowTile;
-  for (int64_t p = 0; p < panels; ++p) {
-    for (int64_t step = 0; step == 0 || step < whole_steps; step += kStepBlock) {
-      const int64_t end = step + kStepBlock < whole_steps ? step + kStepBlock : whole_steps;
+  const int64_t strips = div_up(tile.rows, kRowTile);
+  const int64_t near = strips == 1 ? 0 : strips < 4 ? 128 : 64;
+  for (int64_t p = 0; p < tile.panels; ++p) {
+    for (int64_t step = 0; step == 0 || step < whole_steps; step += step_block) {
+      const int64_t end = at_most(step + step_block, whole_steps);
       Strip s;
       s.a_stride = a_stride;
-      s.w = w + ((panel + p) * steps + step) * kStepBytes;
+      s.w = w + (p * steps + step) * kStepBytes;
       s.steps = end - step;
       s.odd = whole_steps < steps && end == whole_steps;
       s.resume = step > 0;
-      s.tile_stride = panels * kPanel;
+      s.out_stride = tile.panels * kPanel;
+      s.next = s.w + s.steps * kStepBytes;
+      // The block behind may be shorter: what is brought beyond it is harmless, and a prefetch cannot fault.
+      const bool follows = end < whole_steps || p + 1 < tile.panels || tile.more;
+      const std::byte* next_end = s.next + (follows ? s.steps * kStepBytes : 0);
       for (int64_t i = 0; i < strips; ++i) {
-        const int64_t begin = rows * i / strips;
-        s.a = a + begin * a_stride + step * Step::kBytes;
-        s.tile = tile + begin * s.tile_stride + p * kPanel;
-        run_rows<Step>(rows * (i + 1) / strips - begin, s);
+        const int64_t row = tile.rows * i / strips;
+        s.a = a + row * a_stride + step * Step::kBytes;
+        s.out = out + row * s.out_stride + p * kPanel;
+        s.next_stride = s.next < next_end ? near : 0;
+        run_rows<Step>(tile.rows * (i + 1) / strips - row, s);
+        s.next += s.steps * s.next_stride;
       }
     }
   }
@@ -142,11 +157,11 @@ void run_tile(const Gemm& g, int64_t row, int64_t rows, int64_t panel, int64_t p
 
 }  // namespace
 
-void gemm_tile(const Gemm& g, int64_t row, int64_t rows, int64_t panel, int64_t panels, float* tile) {
+void gemm_tile(const Gemm& g, const GemmTile& tile, int64_t step_block, float* out) {
   if (g.w.dtype == DType::bf16)
-    run_tile<StepBf16>(g, row, rows, panel, panels, tile);
+    run_tile<StepBf16>(g, tile, step_block, out);
   else
-    run_tile<StepF32>(g, row, rows, panel, panels, tile);
+    run_tile<StepF32>(g, tile, step_block, out);
 }
 
 }  // namespace swiftkv::cpu::avx512

@@ -6,8 +6,8 @@
 namespace swiftkv::cpu::avx512 {
 namespace {
 
-GemmPlan plan(const LinearParams& p) {
-  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, 1);
+GemmPlan plan(const LinearParams& p, int threads) {
+  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, 1, threads);
 }
 
 // For every row count: the bias is added to the finished sum, and that to the old y.
@@ -31,12 +31,12 @@ void store_rows(const LinearParams& p, int64_t row, int64_t rows, int64_t column
 }  // namespace
 
 size_t linear_scratch(const LinearParams& p, int threads) {
-  return gemm_scratch(plan(p), threads);
+  return p.rows == 0 ? 0 : gemm_scratch(plan(p, threads), threads);
 }
 
 Status linear(const LinearParams& p, const Context& ctx) {
   if (p.rows == 0) return {};
-  gemm({p.a.data, p.w}, plan(p), ctx.scratch, ctx,
+  gemm({p.a.data, p.w}, plan(p, ctx.threads), ctx.scratch, ctx,
        [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
          if (p.y.dtype == DType::bf16)
            store_rows<bf16>(p, row, rows, column, columns, tile, stride);

@@ -6,20 +6,20 @@
 namespace swiftkv::cpu::avx512 {
 namespace {
 
-GemmPlan plan(const QRopeParams& p) {
-  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim);
+GemmPlan plan(const QRopeParams& p, int threads) {
+  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads);
 }
 
 }  // namespace
 
 size_t q_rope_scratch(const QRopeParams& p, int threads) {
-  return gemm_scratch(plan(p), threads);
+  return p.rows == 0 ? 0 : gemm_scratch(plan(p, threads), threads);
 }
 
 Status q_rope(const QRopeParams& p, const Context& ctx) {
   if (p.rows == 0) return {};
   const int64_t hd = p.head_dim;
-  gemm({p.a.data, p.w}, plan(p), ctx.scratch, ctx,
+  gemm({p.a.data, p.w}, plan(p, ctx.threads), ctx.scratch, ctx,
        [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
          for (int64_t r = row; r < row + rows; ++r, tile += stride) {
            const float* angles = p.rope + p.positions[r] * hd;

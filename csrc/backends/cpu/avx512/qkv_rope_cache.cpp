@@ -7,8 +7,8 @@
 namespace swiftkv::cpu::avx512 {
 namespace {
 
-GemmPlan plan(const QkvRopeCacheParams& p) {
-  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim);
+GemmPlan plan(const QkvRopeCacheParams& p, int threads) {
+  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads);
 }
 
 // x: the finished sums of head `head`, counted over q, k and v.
@@ -29,13 +29,13 @@ void store_head(const QkvRopeCacheParams& p, int64_t row, int64_t head, float* x
 }  // namespace
 
 size_t qkv_rope_cache_scratch(const QkvRopeCacheParams& p, int threads) {
-  return gemm_scratch(plan(p), threads);
+  return p.rows == 0 ? 0 : gemm_scratch(plan(p, threads), threads);
 }
 
 Status qkv_rope_cache(const QkvRopeCacheParams& p, const Context& ctx) {
   if (p.rows == 0) return {};
   const int64_t hd = p.head_dim;
-  gemm({p.a.data, p.w}, plan(p), ctx.scratch, ctx,
+  gemm({p.a.data, p.w}, plan(p, ctx.threads), ctx.scratch, ctx,
        [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
          for (int64_t r = row; r < row + rows; ++r, tile += stride) {
            if (p.bias != nullptr) add_bias(tile, p.bias + column, columns);

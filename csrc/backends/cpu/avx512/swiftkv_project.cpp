@@ -11,8 +11,8 @@ namespace {
 // Rows normed by one claim: 8 rows of 2048 are 64 KiB, a few microseconds.
 constexpr int64_t kNormRows = 8;
 
-GemmPlan plan(const SwiftkvProjectParams& p) {
-  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim);
+GemmPlan plan(const SwiftkvProjectParams& p, int threads) {
+  return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads);
 }
 
 // z [rows, d] in the weights' dtype, rounded up so that the tiles behind it stay aligned.
@@ -45,7 +45,7 @@ void store_head(const SwiftkvProjectParams& p, int64_t row, int64_t head, float*
 }  // namespace
 
 size_t swiftkv_project_scratch(const SwiftkvProjectParams& p, int threads) {
-  return z_bytes(p) + gemm_scratch(plan(p), threads);
+  return p.rows == 0 ? 0 : z_bytes(p) + gemm_scratch(plan(p, threads), threads);
 }
 
 Status swiftkv_project(const SwiftkvProjectParams& p, const Context& ctx) {
@@ -56,7 +56,7 @@ Status swiftkv_project(const SwiftkvProjectParams& p, const Context& ctx) {
   else
     norm_rows(p, reinterpret_cast<float*>(z), ctx);
   const int64_t hd = p.head_dim;
-  gemm({z, p.w}, plan(p), ctx.scratch + z_bytes(p), ctx,
+  gemm({z, p.w}, plan(p, ctx.threads), ctx.scratch + z_bytes(p), ctx,
        [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
          for (int64_t r = row; r < row + rows; ++r, tile += stride) {
            if (p.slots[r] < 0) continue;
