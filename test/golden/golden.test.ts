@@ -1,0 +1,36 @@
+// The reference's outputs, compared by the same code that `npm run test:golden` runs.
+
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { checkFolder, checkFp8Table, checkModel, dtypes, levelsUnderTest } from '../../lib/golden/report.ts';
+
+const dir = fileURLToPath(new URL('data', import.meta.url));
+const models = ['llama_plain', 'llama_swiftkv_g1', 'llama_swiftkv_g2', 'llama_swiftkv_g4', 'llama_swiftkv_hd64'];
+
+const settings = dtypes.flatMap((dtype) => levelsUnderTest().map((isa) => ({ dtype, isa })));
+
+describe.each(models)('%s', (model) => {
+  it.each(settings)('answers like the reference in $dtype at level $isa', async ({ dtype, isa }) => {
+    const { comparisons } = await checkModel(dir, model, dtype, isa);
+    expect(comparisons.length).toBeGreaterThan(50);
+    expect(comparisons.filter((c) => !c.ok)).toEqual([]);
+  });
+});
+
+it('converts fp8_e4m3 like the reference, bit for bit', async () => {
+  const { comparisons } = await checkFp8Table(`${dir}/fp8_e4m3.safetensors`);
+  expect(comparisons.filter((c) => !c.ok)).toEqual([]);
+});
+
+it('names what this version does not have, and nothing else', async () => {
+  const unsupported = await Promise.all(['fp8', 'qwen2', 'distill', 'init'].map((name) => checkFolder(dir, name)));
+  const names = unsupported.flatMap((report) => report.notSupported.map((one) => one.name));
+  expect(names).toEqual(['llama_swiftkv_fp8', 'qwen2_swiftkv_g2', 'init_g2']);
+  const rest = await checkFolder(dir, 'swiftkv_g1.distill');
+  expect(rest.cases).toEqual([]);
+});
+
+it('a folder without golden data is an error, not a success', async () => {
+  await expect(checkFolder(fileURLToPath(new URL('.', import.meta.url)), '')).rejects.toThrow(/golden data/);
+  await expect(checkFolder('/does/not/exist', '')).rejects.toThrow(/does\/not\/exist/);
+});
