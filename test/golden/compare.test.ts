@@ -57,7 +57,7 @@ it('bf16 rows are held by RMS, by each element and by direction', () => {
     compareRows(
       'x',
       'bf16',
-      off((x, i) => small[i]! + (i % 2 ? 0.02 : -0.02)),
+      off((_, i) => small[i]! + (i % 2 ? 0.02 : -0.02)),
       small,
       100,
     ).ok,
