@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Suites whose tests use several threads or share state between them; everything runs under ASan anyway.
-thread_suites='*thread_pool*,*executor*,*program*'
+# What shares state between threads: pool, executor, program. Kernels only split work over the pool.
+thread_sources='*/core_*'
 
 export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
@@ -27,7 +27,7 @@ for kind in "$@"; do
       ;;
     thread)
       echo "threaded native tests under ThreadSanitizer"
-      build tsan thread && build-tsan/swiftkv_tests --no-colors --test-suite="$thread_suites" || status=1
+      build tsan thread && build-tsan/swiftkv_tests --no-colors --source-file="$thread_sources" || status=1
       ;;
     *) echo "test-native: expected address or thread but received $kind" >&2; exit 2 ;;
   esac
