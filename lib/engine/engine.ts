@@ -2,8 +2,7 @@
 
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
 import { type LoadedModel, loadModel } from '../model/load.ts';
-import { loadSamplingDefaults } from '../sampling/load-defaults.ts';
-import { greedy } from '../sampling/options.ts';
+import { greedy, samplingDefaults } from '../sampling/options.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { BlockManager, blockTokens } from './block-manager.ts';
@@ -59,7 +58,7 @@ export class Engine implements AsyncDisposable {
     try {
       const folders = model.tokenizerDir === null ? [] : [model.tokenizerDir];
       const tokenizer = await loadTokenizer(folders);
-      const defaults = await loadSamplingDefaults([source, ...folders]);
+      const defaults = samplingDefaults(model.generationConfig);
       if (signal?.aborted) {
         await tokenizer?.dispose();
         throw abortError(signal, 'Engine.load');

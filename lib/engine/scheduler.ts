@@ -28,7 +28,7 @@ export interface SchedulerLimits {
   maxStepMs: number;
 }
 
-/** Chunks are multiples of this where they can be, and the oldest prompt gets at least one in every step. */
+/** Chunks that time limits are multiples of this; the oldest prompt gets at least one in every step. */
 export const chunkGranule = blockTokens;
 
 export class Scheduler {
@@ -249,13 +249,13 @@ export class Scheduler {
     const remaining = sequence.remaining;
     const least = Math.min(remaining, chunkGranule);
     let count = chunkRows(cost, limits.maxStepMs, this.usedUnits, sequence.numComputed, sequence.fullDepth);
+    if (count > chunkGranule) count -= count % chunkGranule;
     if (plan.numChunks === 0) count = Math.max(count, chunkGranule);
     else if (count < least) return false;
     count = Math.min(count, remaining, limits.maxRows - plan.rows);
     if (sequence.scoring) count = Math.min(count, logitRows, limits.maxScoredRows - plan.scoredRows);
     else if (count === remaining && logitRows === 0) count--;
     if (count <= 0) return false;
-    if (count < remaining && count > chunkGranule) count -= count % chunkGranule;
     this.usedUnits += itemUnits(cost.shape, plan.add(sequence, count));
     plan.numChunks++;
     return true;

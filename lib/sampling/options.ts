@@ -54,7 +54,7 @@ function randomSeed(): number {
  * `do_sample: false` means greedy; otherwise what the file does not say is off, and the temperature is 1.
  * @throws ERR_MODEL_INVALID
  */
-export function samplingDefaults(json: Record<string, unknown> | null, path: string): SamplingDefaults {
+export function samplingDefaults(json: Record<string, unknown> | null): SamplingDefaults {
   const off = { topK: 0, topP: 1, minP: 0 };
   if (json === null) return { temperature: 1, ...off, source: 'built-in' };
   const source = 'generation_config.json';
@@ -64,7 +64,7 @@ export function samplingDefaults(json: Record<string, unknown> | null, path: str
     if (typeof value === 'number' && value >= min && value <= max) return value;
     throw new SwiftKVError(
       'ERR_MODEL_INVALID',
-      `Expected ${key} to be a number from ${min} to ${max} but received ${JSON.stringify(value)} (${path})`,
+      `Expected ${key} to be a number from ${min} to ${max} but received ${JSON.stringify(value)} (generation_config.json)`,
     );
   };
   const topK = number('top_k', 0, -1, 2 ** 31 - 1);
