@@ -65,13 +65,13 @@ BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Handle(info) {
   int32_t* base = nullptr;
   Napi::ArrayBuffer buffer = share(env, batch_, base);
   std::vector<Napi::PropertyDescriptor> properties;
-  properties.push_back(
-      Napi::PropertyDescriptor::Value("capacity", capacity_object(env, batch_->capacity()), napi_enumerable));
+  properties.push_back(Napi::PropertyDescriptor::Value(Napi::String::New(env, "capacity"),
+                                                       capacity_object(env, batch_->capacity()), napi_enumerable));
   for (int i = 0; i < kBatchFieldCount; ++i) {
     const auto field = static_cast<BatchField>(i);
     const size_t offset = static_cast<size_t>(batch_->data(field) - base) * sizeof(int32_t);
     properties.push_back(Napi::PropertyDescriptor::Value(
-        std::string(batch_field_info(field).name),
+        Napi::String::New(env, std::string(batch_field_info(field).name)),
         Napi::Int32Array::New(env, static_cast<size_t>(batch_->length(field)), buffer, offset), napi_enumerable));
   }
   info.This().As<Napi::Object>().DefineProperties(properties);
