@@ -5,7 +5,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { isAbsolute, join, resolve } from 'node:path';
 import { SwiftKVError } from '../errors.ts';
 import { fileExists, readSmallFile } from './files.ts';
-import { isJsonObject, type JsonObject, parseJsonObject } from './json.ts';
+import { isJsonObject, type JsonObject, parseJsonObject, quote } from './json.ts';
 import { type CheckpointTensor, readSafetensorsHeader } from './safetensors.ts';
 
 export interface Checkpoint {
@@ -44,12 +44,12 @@ export async function openCheckpoint(dir: string): Promise<Checkpoint> {
   if (typeof basePath !== 'string' || basePath === '' || isAbsolute(basePath)) {
     throw new SwiftKVError(
       'ERR_MODEL_INVALID',
-      `${where}: expected a path relative to the folder for ${baseKey} but received ${JSON.stringify(basePath)}`,
+      `${where}: expected a path relative to the folder for ${baseKey} but received ${quote(basePath)}`,
     );
   }
   const base = await openFolder(resolve(own.dir, basePath)).catch((error) => {
     if (!SwiftKVError.is(error)) throw error;
-    throw new SwiftKVError(error.code, `${where} names the base ${JSON.stringify(basePath)}: ${error.message}`, {
+    throw new SwiftKVError(error.code, `${where} names the base ${quote(basePath)}: ${error.message}`, {
       cause: error,
     });
   });
@@ -114,8 +114,8 @@ async function readIndexed(dir: string, indexPath: string, index: JsonObject): P
     if (!isShardName(shard)) {
       throw new SwiftKVError(
         'ERR_MODEL_INVALID',
-        `${indexPath}: tensor ${JSON.stringify(name)}: expected the name of a file in the folder ` +
-          `but received ${JSON.stringify(shard)}`,
+        `${indexPath}: tensor ${quote(name)}: expected the name of a file in the folder ` +
+          `but received ${quote(shard)}`,
       );
     }
     let headers = shards.get(shard);
@@ -124,7 +124,7 @@ async function readIndexed(dir: string, indexPath: string, index: JsonObject): P
       if (!(await fileExists(shardPath))) {
         throw new SwiftKVError(
           'ERR_MODEL_INVALID',
-          `${indexPath}: tensor ${JSON.stringify(name)} is said to be in ${shard}, which does not exist`,
+          `${indexPath}: tensor ${quote(name)} is said to be in ${shard}, which does not exist`,
         );
       }
       headers = await readSafetensorsHeader(shardPath, 'ERR_MODEL_INVALID');
@@ -134,7 +134,7 @@ async function readIndexed(dir: string, indexPath: string, index: JsonObject): P
     if (tensor === undefined) {
       throw new SwiftKVError(
         'ERR_MODEL_INVALID',
-        `${indexPath}: tensor ${JSON.stringify(name)} is said to be in ${shard}, which does not have it`,
+        `${indexPath}: tensor ${quote(name)} is said to be in ${shard}, which does not have it`,
       );
     }
     tensors.set(name, tensor);

@@ -8,6 +8,17 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** A value from a file as text for a message: never long, and never an error, however deep the value is. */
+export function quote(value: unknown): string {
+  let text: string;
+  try {
+    text = JSON.stringify(value) ?? String(value);
+  } catch {
+    return 'a value that is nested too deeply';
+  }
+  return text.length <= 200 ? text : `${text.slice(0, 200)}...`;
+}
+
 /**
  * Parses UTF-8 JSON whose top level is an object. `file` names the source in errors.
  * @throws ERR_MODEL_INVALID: not UTF-8, not JSON, not an object, or a key given twice in one object
@@ -27,7 +38,7 @@ export function parseJsonObject(bytes: Uint8Array, file: string): JsonObject {
   }
   const duplicate = findDuplicateKey(text);
   if (duplicate !== null) {
-    throw new SwiftKVError('ERR_MODEL_INVALID', `${file}: the key ${JSON.stringify(duplicate)} is given twice`);
+    throw new SwiftKVError('ERR_MODEL_INVALID', `${file}: the key ${quote(duplicate)} is given twice`);
   }
   return value;
 }
@@ -41,10 +52,9 @@ export function findDuplicateKey(text: string): string | null {
     const c = text.charCodeAt(i);
     if (c === 0x22 /* " */) {
       const start = i;
-      do {
-        i++;
-        if (text.charCodeAt(i) === 0x5c /* \ */) i += 2;
-      } while (text.charCodeAt(i) !== 0x22);
+      for (i++; text.charCodeAt(i) !== 0x22; i++) {
+        if (text.charCodeAt(i) === 0x5c /* \ */) i++;
+      }
       if (keyNext) {
         const raw = text.slice(start + 1, i);
         const key = raw.includes('\\') ? (JSON.parse(`"${raw}"`) as string) : raw;

@@ -3,7 +3,7 @@
 
 import { SwiftKVError } from '../errors.ts';
 import { fileSize, readRange } from './files.ts';
-import { isJsonObject, parseJsonObject } from './json.ts';
+import { isJsonObject, parseJsonObject, quote } from './json.ts';
 
 /** Bytes of one element. Types with elements smaller than a byte are not known here. */
 export const safetensorsDTypes = {
@@ -98,7 +98,7 @@ function parseEntry(
   const refuse = (expected: string, received: unknown): never => {
     throw new SwiftKVError(
       'ERR_MODEL_INVALID',
-      `${path}: tensor ${JSON.stringify(name)}: expected ${expected} but received ${JSON.stringify(received)}`,
+      `${path}: tensor ${quote(name)}: expected ${expected} but received ${quote(received)}`,
     );
   };
   if (!isJsonObject(entry)) return refuse('an object with dtype, shape and data_offsets', entry);
@@ -118,7 +118,7 @@ function parseEntry(
   // A product that leaves the exact integers is far beyond any file, and stays so: factors are at least 1 or it is 0.
   const bytes = shape.includes(0) ? 0 : shape.reduce((product, n) => product * n, safetensorsDTypes[known]);
   if (bytes !== end - begin) {
-    return refuse(`data_offsets that span ${bytes} bytes (${dtype} ${JSON.stringify(shape)})`, offsets);
+    return refuse(`data_offsets that span ${bytes} bytes (${dtype} ${quote(shape)})`, offsets);
   }
   return { path, offset: dataStart + begin, byteLength: bytes, dtype: known, shape: shape as number[] };
 }
@@ -136,10 +136,10 @@ function checkCoverage(
   for (const [name, tensor] of inOrder) {
     if (tensor.offset !== end) {
       const fault = tensor.offset < end ? 'overlaps' : 'leaves a hole behind';
-      throw new SwiftKVError('ERR_MODEL_INVALID', `${path}: tensor ${JSON.stringify(name)} ${fault} ${before}`);
+      throw new SwiftKVError('ERR_MODEL_INVALID', `${path}: tensor ${quote(name)} ${fault} ${before}`);
     }
     end = tensor.offset + tensor.byteLength;
-    before = JSON.stringify(name);
+    before = quote(name);
   }
   if (end !== dataStart + dataBytes) {
     throw new SwiftKVError(

@@ -1,6 +1,6 @@
 // Typed reads of config.json's fields. A refusal names the file, the field, what was expected and what was there.
 
-import { isJsonObject, type JsonObject } from '../checkpoint/json.ts';
+import { isJsonObject, type JsonObject, quote } from '../checkpoint/json.ts';
 import { SwiftKVError } from '../errors.ts';
 
 /** Sizes are int32 in native code. */
@@ -95,8 +95,7 @@ export class ConfigReader {
 
   /** The value is fine, but swiftkv does not have what it asks for. */
   unsupported(field: string, why: string): never {
-    const value = JSON.stringify(this.json[field]) ?? 'missing';
-    throw new SwiftKVError('ERR_MODEL_UNSUPPORTED', `${this.#where(field)} is ${value}: ${why}`);
+    throw new SwiftKVError('ERR_MODEL_UNSUPPORTED', `${this.#where(field)} is ${quote(this.json[field])}: ${why}`);
   }
 
   #where(field: string): string {
@@ -105,7 +104,7 @@ export class ConfigReader {
 
   #received(field: string): string {
     const value = this.json[field];
-    return value === undefined ? 'but it is missing' : `but received ${JSON.stringify(value)}`;
+    return value === undefined ? 'but it is missing' : `but received ${quote(value)}`;
   }
 
   #get(field: string, fallback: unknown): unknown {

@@ -1,5 +1,6 @@
 // The config fields that Llama-like decoders share, with the checks that hold for all of them.
 
+import { quote } from '../checkpoint/json.ts';
 import type { ArchitectureConfig } from './architecture.ts';
 import type { ModelConfig, RopeScaling } from './config.ts';
 import type { ConfigReader } from './config-reader.ts';
@@ -107,7 +108,7 @@ function parseRope(r: ConfigReader, defaultTheta: number): ModelConfig['rope'] {
 
 function parseScaling(r: ConfigReader): RopeScaling | null {
   if (r.has('rope_type') && r.has('type') && r.json['rope_type'] !== r.json['type']) {
-    r.invalid('type', `the same as ${r.prefix}rope_type (${JSON.stringify(r.json['rope_type'])})`);
+    r.invalid('type', `the same as ${r.prefix}rope_type (${quote(r.json['rope_type'])})`);
   }
   const field = r.has('rope_type') || !r.has('type') ? 'rope_type' : 'type';
   const type = r.string(field, 'default');

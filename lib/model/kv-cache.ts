@@ -1,6 +1,7 @@
 // The KV cache as numbers: which caches exist, their scales, and what a token costs. Memory is native.
 
 import { readRange } from '../checkpoint/files.ts';
+import { quote } from '../checkpoint/json.ts';
 import type { CheckpointTensor } from '../checkpoint/safetensors.ts';
 import { SwiftKVError } from '../errors.ts';
 import type { CacheSpec } from '../native/binding.ts';
@@ -91,7 +92,7 @@ async function readScale(
   const refuse = (expected: string, received: unknown): never => {
     throw new SwiftKVError(
       'ERR_MODEL_INVALID',
-      `${tensor.path}: tensor ${name}: expected ${expected} but received ${JSON.stringify(received)}`,
+      `${tensor.path}: tensor ${name}: expected ${expected} but received ${quote(received)}`,
     );
   };
   // [], [1], [Hk] and [Hk, 1, 1] are all in use.

@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import { type Checkpoint, configFile, generationConfigFile, openCheckpoint } from '../checkpoint/checkpoint.ts';
+import { quote } from '../checkpoint/json.ts';
 import { SwiftKVError } from '../errors.ts';
 import type { ModelConfig } from './config.ts';
 import { parseConfig } from './parse-config.ts';
@@ -45,8 +46,8 @@ function requireAgreement(variant: ModelConfig, base: ModelConfig, checkpoint: C
   const refuse = (field: string, received: unknown, expected: unknown): never => {
     throw new SwiftKVError(
       'ERR_MODEL_INVALID',
-      `${join(checkpoint.dir, configFile)}: ${field} is ${JSON.stringify(received)}, but the base ` +
-        `${checkpoint.base!.dir} has ${JSON.stringify(expected)}`,
+      `${join(checkpoint.dir, configFile)}: ${field} is ${quote(received)}, but the base ` +
+        `${checkpoint.base!.dir} has ${quote(expected)}`,
     );
   };
   const family = variant.modelType.replace(/_swiftkv$/, '');

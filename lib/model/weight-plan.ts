@@ -1,6 +1,7 @@
 // Matches what the forward pass needs with what a checkpoint has: every shape and dtype checked, every byte counted,
 // before anything is allocated.
 
+import { quote } from '../checkpoint/json.ts';
 import type { CheckpointTensor } from '../checkpoint/safetensors.ts';
 import { SwiftKVError } from '../errors.ts';
 import type { DType, Layout } from '../native/binding.ts';
@@ -133,7 +134,7 @@ function find(
     throw new SwiftKVError(
       'ERR_MODEL_INVALID',
       `${tensor.path}: tensor ${part.name}: expected the shape ${shape}, which config.json asks for, ` +
-        `but received ${JSON.stringify(tensor.shape)}`,
+        `but received ${quote(tensor.shape)}`,
     );
   }
   if (!Object.hasOwn(loadable, tensor.dtype)) {
