@@ -1,0 +1,168 @@
+// What is loaded, and what is refused before anything is allocated.
+
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { openCheckpoint } from '../../lib/checkpoint/checkpoint.ts';
+import type { CheckpointTensor } from '../../lib/checkpoint/safetensors.ts';
+import type { ModelConfig } from '../../lib/model/config.ts';
+import { openModel } from '../../lib/model/open-model.ts';
+import { planWeights } from '../../lib/model/weight-plan.ts';
+import { decoderWeights } from '../../lib/model/weights.ts';
+import { type GeneratedModel, plainModel, writeModel } from '../reference/generate.ts';
+import { temporaryFolder } from '../reference/temp-dir.ts';
+
+const folder = await temporaryFolder();
+let count = 0;
+
+async function generated(model: Partial<GeneratedModel>): Promise<{
+  config: ModelConfig;
+  tensors: Map<string, CheckpointTensor>;
+}> {
+  const dir = join(folder, `${count++}`);
+  await writeModel(dir, { ...plainModel, ...model });
+  const { checkpoint, config } = await openModel(dir);
+  return { config, tensors: checkpoint.tensors };
+}
+
+const swiftkv = { layers: 5, kvLayers: 1, group: 2 };
+
+describe('the plan of a SwiftKV model', async () => {
+  const { config, tensors } = await generated(swiftkv);
+  const plan = planWeights(decoderWeights(config), tensors, 'auto', 'here');
+
+  it('leaves the teacher’s projections of later layers on disk, and nothing else', () => {
+    const teacher = [1, 2, 3, 4].flatMap((l) =>
+      ['q', 'k', 'v'].map((p) => `model.layers.${l}.self_attn.${p}_proj.weight`),
+    );
+    expect(plan.unused.sort()).toEqual(teacher.sort());
+  });
+
+  it('puts keys and values of all groups into one matrix: for each group its k rows, then its v rows', () => {
+    const target = plan.tensors.find(({ key }) => key === 'kv_swiftkv')!;
+    const kv = config.numKvHeads * config.headDim;
+    expect(target.shape).toEqual([4 * kv, config.hiddenSize]);
+    const at = (name: string) => {
+      const { path, offset } = tensors.get(`model.layers.${name}_proj_swiftkv.weight`)!;
+      return plan.segments.find((segment) => segment.path === path && segment.offset === offset)!;
+    };
+    expect(at('1.self_attn.k')).toMatchObject({ key: 'kv_swiftkv', rows: kv, dstRow: 0 });
+    expect(at('1.self_attn.v')).toMatchObject({ dstRow: kv });
+    expect(at('3.self_attn.k')).toMatchObject({ dstRow: 2 * kv });
+    expect(at('3.self_attn.v')).toMatchObject({ dstRow: 3 * kv });
+  });
+
+  it('reads files from front to back', () => {
+    const order = plan.segments.map(({ path, offset }) => `${path} ${String(offset).padStart(12, '0')}`);
+    expect(order).toEqual([...order].sort());
+  });
+
+  it('fills every row of every tensor exactly once', () => {
+    for (const { key, shape } of plan.tensors) {
+      const rows = plan.segments.filter((segment) => segment.key === key).sort((a, b) => a.dstRow - b.dstRow);
+      const end = rows.reduce((next, segment) => {
+        expect(segment.dstRow).toBe(next);
+        return next + segment.rows;
+      }, 0);
+      expect(end).toBe(shape[0]);
+    }
+  });
+});
+
+describe('dtypes', () => {
+  it('follow the files: f32 stays, 16 bits are bf16', async () => {
+    for (const [stored, dtype] of [
+      ['F32', 'f32'],
+      ['BF16', 'bf16'],
+    ] as const) {
+      const { config, tensors } = await generated({ stored });
+      expect(planWeights(decoderWeights(config), tensors, 'auto', 'here').dtype).toBe(dtype);
+    }
+    const { config, tensors } = await generated({ stored: 'BF16' });
+    for (const tensor of tensors.values()) tensor.dtype = 'F16';
+    expect(planWeights(decoderWeights(config), tensors, 'auto', 'here')).toMatchObject({
+      dtype: 'bf16',
+      sourceDTypes: ['f16'],
+    });
+  });
+
+  it('do not lower one matrix that is stored in f32', async () => {
+    const { config, tensors } = await generated({ stored: 'BF16' });
+    tensors.get('model.layers.0.mlp.up_proj.weight')!.dtype = 'F32';
+    expect(planWeights(decoderWeights(config), tensors, 'auto', 'here').dtype).toBe('f32');
+  });
+
+  it.each([
+    ['F8_E4M3', /FP8 weights are not supported yet/],
+    ['F64', /expected F32, BF16 or F16 but received F64/],
+  ] as const)('refuse %s', async (dtype, message) => {
+    const { config, tensors } = await generated({});
+    tensors.get('model.layers.1.mlp.up_proj.weight')!.dtype = dtype;
+    const plan = () => planWeights(decoderWeights(config), tensors, 'auto', 'here');
+    expect(plan).toThrow(message);
+    expect(plan).toThrow(expect.objectContaining({ code: 'ERR_MODEL_UNSUPPORTED' }));
+  });
+});
+
+describe('tied embeddings', () => {
+  it('are stored once, and a redundant head is not read', async () => {
+    const { config, tensors } = await generated({ tied: true });
+    tensors.set('lm_head.weight', { ...tensors.get('model.embed_tokens.weight')! });
+    const plan = planWeights(decoderWeights(config), tensors, 'auto', 'here');
+    expect(plan.tensors.filter(({ shape }) => shape[0] === config.vocabSize).map(({ key }) => key)).toEqual(['head']);
+    expect(plan.unused).toEqual(['lm_head.weight']);
+  });
+});
+
+describe('a checkpoint that does not fit its config', () => {
+  it.each([
+    ['model.norm.weight', /here: tensor model\.norm\.weight \[32\] is missing$/],
+    ['lm_head.weight', /missing; if the head shares the embedding/],
+    ['model.layers.4.self_attn.q_proj_swiftkv.weight', /missing$/],
+    ['model.norm_swiftkv.weight', /missing$/],
+  ])('lacks %s', async (name, message) => {
+    const { config, tensors } = await generated(swiftkv);
+    tensors.delete(name);
+    const plan = () => planWeights(decoderWeights(config), tensors, 'auto', 'here');
+    expect(plan).toThrow(message);
+    expect(plan).toThrow(expect.objectContaining({ code: 'ERR_MODEL_INVALID' }));
+  });
+
+  it('has another shape', async () => {
+    const { config, tensors } = await generated(swiftkv);
+    tensors.get('model.layers.0.self_attn.k_proj.weight')!.shape = [32, 16];
+    expect(() => planWeights(decoderWeights(config), tensors, 'auto', 'here')).toThrow(
+      /k_proj\.weight: expected the shape \[16,32\], which config\.json asks for, but received \[32,16\]/,
+    );
+  });
+
+  it('has biases that the config denies', async () => {
+    const { config, tensors } = await generated({ mlpBias: true });
+    expect(() =>
+      planWeights(decoderWeights({ ...config, bias: { ...config.bias, mlp: false } }), tensors, 'auto', 'x'),
+    ).toThrow(/mlp\..*\.bias exists, but config\.json says/);
+  });
+
+  it('was stripped of its teacher, and is asked for the teacher', async () => {
+    const { config, tensors } = await generated({ ...swiftkv, stripped: true });
+    expect(() => planWeights(decoderWeights(config), tensors, 'auto', 'here')).not.toThrow();
+    expect(() => planWeights(decoderWeights({ ...config, numKvLayers: 5 }), tensors, 'auto', 'here')).toThrow(
+      /layers\.1\.self_attn\.q_proj.*without its teacher/,
+    );
+  });
+});
+
+it('gives a part without a bias zeros, by leaving its rows alone', async () => {
+  const { config, tensors } = await generated({ attentionBias: true });
+  const onlyQ = { ...config, bias: { ...config.bias, k: false, v: false, o: false } };
+  for (const name of [...tensors.keys()]) if (/[kvo]_proj\.bias$/.test(name)) tensors.delete(name);
+  const plan = planWeights(decoderWeights(onlyQ), tensors, 'auto', 'here');
+  const q = config.numHeads * config.headDim;
+  const kv = config.numKvHeads * config.headDim;
+  expect(plan.tensors.find(({ key }) => key === 'layers.0.qkv_bias')!.shape).toEqual([q + 2 * kv]);
+  expect(plan.segments.filter(({ key }) => key === 'layers.0.qkv_bias')).toMatchObject([{ rows: q, k: 1, dstRow: 0 }]);
+});
+
+it('opens the golden checkpoints without reading a tensor', async () => {
+  const { tensors } = await openCheckpoint(new URL('../golden/data/llama_swiftkv_hd64', import.meta.url).pathname);
+  expect(tensors.size).toBeGreaterThan(30);
+});
