@@ -195,7 +195,7 @@ class ProgramBuilder {
       const bool has =
           std::any_of(spec.operands.begin(), spec.operands.end(), [&](const OperandSpec& o) { return o.role == role; });
       if (!has || !used) return;
-      limit = std::min(limit, step.op.size(sym));
+      limit = limit == 0 ? step.op.size(sym) : std::min(limit, step.op.size(sym));  // 0: no op has bounded it yet
     };
     tighten(limits.vocab, IndexRole::token, Sym::V, true);
     // Attention bounds positions by the context instead of a table.
