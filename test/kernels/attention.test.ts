@@ -6,6 +6,7 @@ import {
   check,
   computeDtypes,
   describeLevels,
+  expectBits,
   expectClose,
   headDims,
   Random,
@@ -20,16 +21,22 @@ const sequence = fc.record({
   past: fc.constantFrom(0, 1, 14, 15, 16, 17, 63, 255, 256, 257, 300, 520),
   length: fc.constantFrom(0, 1, 1, 2, 15, 16, 17, 33),
 });
-const shapes = fc.record({
-  sequences: fc.array(sequence, { minLength: 0, maxLength: 4 }),
-  hk: fc.constantFrom(1, 2, 3),
-  group: fc.constantFrom(1, 2, 3, 4),
-  hd: headDims,
-  qDtype: computeDtypes,
-  oDtype: computeDtypes,
-  kind: cacheKinds,
-  seed: seeds,
-});
+/** What the reference takes for one example, in multiplications: larger ones only take time. */
+const maxCost = 3e6;
+const shapes = fc
+  .record({
+    sequences: fc.array(sequence, { minLength: 0, maxLength: 4 }),
+    hk: fc.constantFrom(1, 2, 3),
+    group: fc.constantFrom(1, 2, 3, 4),
+    hd: headDims,
+    qDtype: computeDtypes,
+    oDtype: computeDtypes,
+    kind: cacheKinds,
+    seed: seeds,
+  })
+  .filter(({ sequences, hk, group, hd }) => {
+    return sequences.reduce((sum, x) => sum + x.length * (x.past + x.length), 0) * hk * group * hd <= maxCost;
+  });
 interface Shape {
   sequences: { past: number; length: number }[];
   hk: number;
@@ -174,7 +181,7 @@ describeLevels('attention', (device) => {
         for (const op of names.slice(1)) {
           const o = s.out([...c.operands.o.shape], shape.oDtype);
           ops.sync[op as (typeof names)[number]]({ ...c.operands, o });
-          expect(o.toBytes(), op).toEqual(bytes);
+          expectBits(o.toBytes(), bytes, op);
         }
       }),
     ));
@@ -205,7 +212,7 @@ describeLevels('attention', (device) => {
             const { [Symbol.dispose]: dispose, slots: _, ...description } = half;
             ops.sync.attention({ ...description, q, cache: whole.operands.cache, o });
             const expected = all.subarray((first + from) * rowBytes, (first + from + count) * rowBytes);
-            expect(o.toBytes()).toEqual(expected);
+            expectBits(o.toBytes(), expected);
             dispose();
           }
           first += length;

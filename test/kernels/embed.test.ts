@@ -5,6 +5,7 @@ import {
   check,
   computeDtypes,
   describeLevels,
+  expectBits,
   layouts,
   Random,
   rowCounts,
@@ -27,7 +28,7 @@ describeLevels('embed', (device) => {
           const expected = Float32Array.from({ length: rows * dim }, (_, i) => {
             return table[ids[Math.floor(i / dim)]! * dim + (i % dim)]!;
           });
-          expect(x.toFloat32Array()).toEqual(expected);
+          expectBits(x.toFloat32Array(), expected);
         }),
     ));
 

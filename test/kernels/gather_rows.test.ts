@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { ops } from '../../lib/kernels/index.ts';
-import { check, describeLevels, Random, rowCounts, seeds, widths, withScope } from './support.ts';
+import { check, describeLevels, expectBits, Random, rowCounts, seeds, widths, withScope } from './support.ts';
 
 describeLevels('gather_rows', (device) => {
   it('copies the rows asked for, in order, repeated or not', () =>
@@ -15,7 +15,7 @@ describeLevels('gather_rows', (device) => {
         const expected = Float32Array.from({ length: rows * dim }, (_, i) => {
           return x[index[Math.floor(i / dim)]! * dim + (i % dim)]!;
         });
-        expect(out.toFloat32Array()).toEqual(expected);
+        expectBits(out.toFloat32Array(), expected);
       }),
     ));
 

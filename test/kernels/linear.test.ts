@@ -1,11 +1,12 @@
 import fc from 'fast-check';
-import { expect, it } from 'vitest';
+import { it } from 'vitest';
 import { ops } from '../../lib/kernels/index.ts';
 import * as reference from './reference.ts';
 import {
   check,
   computeDtypes,
   describeLevels,
+  expectBits,
   expectClose,
   Random,
   roundoff,
@@ -84,7 +85,7 @@ describeLevels('linear', (device) => {
           const some = s.out([count, n]);
           ops.sync.linear({ a: s.floats(a.subarray(from * k, (from + count) * k), [count, k], dtype), w, y: some });
           const rowBytes = n * 4;
-          expect(some.toBytes()).toEqual(all.toBytes().subarray(from * rowBytes, (from + count) * rowBytes));
+          expectBits(some.toBytes(), all.toBytes().subarray(from * rowBytes, (from + count) * rowBytes));
         }),
     ));
 
@@ -92,7 +93,7 @@ describeLevels('linear', (device) => {
     check(fc.tuple(widths, widths, computeDtypes, seeds), ([n, k, dtype, seed]) =>
       withScope(device, (s) => {
         const values = new Random(seed).floats(n * k, dtype);
-        expect(s.floats(values, [n, k], dtype, 'panels').toFloat32Array()).toEqual(values);
+        expectBits(s.floats(values, [n, k], dtype, 'panels').toFloat32Array(), values);
       }),
     ));
 });

@@ -35,7 +35,8 @@ export class Scope {
   }
 
   floats(values: ArrayLike<number>, shape: number[], dtype: DType = 'f32', layout: Layout = 'row_major'): Tensor {
-    return this.own(Tensor.from(this.device, Float32Array.from(values), shape, { dtype, layout }));
+    const floats = values instanceof Float32Array ? values : Float32Array.from(values);
+    return this.own(Tensor.from(this.device, floats, shape, { dtype, layout }));
   }
 
   ints(values: ArrayLike<number>, shape: number[] = [values.length]): Tensor {
@@ -135,6 +136,15 @@ export function roundTo(dtype: DType, x: number): number {
 /** Unit roundoff: the largest relative error of one rounding to `dtype`. */
 export function roundoff(dtype: DType): number {
   return dtype === 'bf16' ? 2 ** -8 : 2 ** -24;
+}
+
+/** Equality of bits of whole arrays. */
+export function expectBits(actual: ArrayBufferView, expected: ArrayBufferView, what = 'output'): void {
+  const bytes = (x: ArrayBufferView) => Buffer.from(x.buffer, x.byteOffset, x.byteLength);
+  const [a, e] = [bytes(actual), bytes(expected)];
+  expect(a.length, `${what}: bytes`).toBe(e.length);
+  if (a.equals(e)) return;
+  expect.fail(`${what} differs from byte ${a.findIndex((byte, i) => byte !== e[i])} on`);
 }
 
 /** Bf16 instructions flush subnormals: every bound allows what a few of them add up to. */
