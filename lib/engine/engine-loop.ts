@@ -23,6 +23,7 @@ export class EngineLoop {
   /** Jobs to tell of the last step, and those among them that failed. */
   private readonly updated: Job[] = [];
   private readonly failed: { job: Job; error: SwiftKVError }[] = [];
+  /** The step in flight, until it is cancelled. */
   private current: StepPlan | null = null;
   private driving: Promise<void> | null = null;
   /** Why no more work is taken. */
@@ -54,6 +55,7 @@ export class EngineLoop {
     for (let i = 0; i < plan.size; i++) {
       if (plan.items[i]!.sequence.state === 'running') return;
     }
+    this.current = null;
     this.runner.cancel();
   }
 
