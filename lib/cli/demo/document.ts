@@ -113,7 +113,6 @@ export function makeDocument(random: Random, prose: readonly string[], character
     questions: [
       ...facts.map(({ question, expected }) => ({ question, expected })),
       { question: 'Who wrote the message?', expected: from },
-      { question: 'To whom was the message sent?', expected: to },
     ],
   };
 }
