@@ -13,6 +13,9 @@ export const defaultFullSequences = 8;
 /** ... but no more than this share of the memory that is left beside weights and workspace. */
 export const defaultPoolShare = 0.25;
 
+/** Slots are int32. */
+const maxBlocks = 2 ** 31 / blockTokens - 1;
+
 export interface SizeOptions {
   maxModelLen?: number | undefined;
   kvCacheBytes?: number | undefined;
@@ -79,11 +82,11 @@ export function chooseSizes(
     options.kvCacheBytes === undefined
       ? defaultBlocks(wantedLen, capacity.maxSeqs, blockBytes, room, asked !== undefined)
       : Math.floor(positive('kvCacheBytes', options.kvCacheBytes, Number.MAX_SAFE_INTEGER) / blockBytes);
-  if (numBlocks < 1 || numBlocks > 2 ** 31 / blockTokens - 1) {
+  if (numBlocks < 1) {
     throw new SwiftKVError(
       'ERR_INVALID_ARGUMENT',
-      `Expected kvCacheBytes of at least ${blockBytes} (one block of ${blockTokens} tokens) and at most 2^31 tokens ` +
-        `but received ${options.kvCacheBytes ?? 'too little free memory for one'}`,
+      `Expected kvCacheBytes of at least ${blockBytes} (one block of ${blockTokens} tokens) ` +
+        `but received ${options.kvCacheBytes}`,
     );
   }
   const maxModelLen = asked ?? Math.min(wantedLen, numBlocks * blockTokens);
@@ -92,6 +95,13 @@ export function chooseSizes(
   const bytes = { ...budget, workspace: budget.workspace + ropeTableBytes, kvPool: kvPoolBytes };
   if (bytes.weights + bytes.workspace + bytes.kvPool > budget.available) {
     throw new SwiftKVError('ERR_OUT_OF_MEMORY', describeSum(bytes));
+  }
+  if (numBlocks > maxBlocks) {
+    throw new SwiftKVError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected kvCacheBytes of at most ${maxBlocks * blockBytes} (${maxBlocks} blocks) ` +
+        `but received ${options.kvCacheBytes}`,
+    );
   }
   return {
     maxModelLen,
@@ -106,7 +116,7 @@ function defaultBlocks(len: number, maxSeqs: number, blockBytes: number, room: n
   const perSequence = Math.ceil(len / blockTokens);
   const wanted = perSequence * Math.min(defaultFullSequences, maxSeqs);
   const affordable = Math.floor((room * defaultPoolShare) / blockBytes);
-  return Math.max(Math.min(wanted, affordable), explicitLen ? perSequence : 1);
+  return Math.min(maxBlocks, Math.max(Math.min(wanted, affordable), explicitLen ? perSequence : 1));
 }
 
 /** The sum that did not fit, and what to do. */
