@@ -42,10 +42,15 @@ for (const source of sources) {
   engines.push({ source, engine, info: engine.info(), times: [], usage: null });
 }
 
-const ids = Int32Array.from({ length: tokens }, (_, i) => 5 + ((i * 7919) % 30_000) % (engines[0].info.config.vocabSize - 5));
+const ids = Int32Array.from(
+  { length: tokens },
+  (_, i) => 5 + (((i * 7919) % 30_000) % (engines[0].info.config.vocabSize - 5)),
+);
 for (let round = -1; round < rounds; round++) {
   for (const e of engines) {
-    const { usage, timings } = await e.engine.generate({ tokenIds: ids, maxTokens: 1, temperature: 0, ignoreEos: true }).result();
+    const { usage, timings } = await e.engine
+      .generate({ tokenIds: ids, maxTokens: 1, temperature: 0, ignoreEos: true })
+      .result();
     if (round >= 0) e.times.push(timings.ttftMs);
     e.usage = usage;
   }
