@@ -36,8 +36,10 @@ void Pending::reject_now(Napi::Env env, napi_value reason) {
 }
 
 void Environment::install(Napi::Env env) {
-  auto* self = new Environment(env);
+  std::unique_ptr<Environment> owner(new Environment(env));
+  Environment* self = owner.get();
   env.SetInstanceData<Environment>(self);
+  owner.release();
   // After the thread-safe function's own hook, so that it runs before it: then nobody calls a closed function.
   if (napi_add_env_cleanup_hook(env, stop, self) != napi_ok) throw Napi::Error::New(env);
 }

@@ -52,6 +52,9 @@ class Environment {
  public:
   static void install(Napi::Env env);
   static Environment& of(Napi::Env env);
+  ~Environment() { stop(this); }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
 
   Executor& executor() { return executor_; }
 

@@ -51,12 +51,12 @@ class Handle : public Napi::ObjectWrap<Self> {
     return std::move(*init);
   }
 
-  // V8 has checked the receiver (a class defined through Node-API has signatures).
+  // Node-API gives methods a signature that V8 checks, but not getters: those can be called on anything.
   template <auto Method>
   static napi_value call(napi_env env, napi_callback_info info) {
     return barrier(env, [&]() -> napi_value {
       const Napi::CallbackInfo args(env, info);
-      return (Self::Unwrap(args.This().As<Napi::Object>())->*Method)(args);
+      return (from(args.This(), "this").*Method)(args);
     });
   }
 

@@ -33,6 +33,8 @@ void check_segment(const WeightSegment& s) {
   };
   if (s.dtype != DType::f32 && s.dtype != DType::bf16 && s.dtype != DType::f16)
     refuse(std::string("expected source dtype f32, bf16 or f16 but received ") + dtype_name(s.dtype));
+  if (s.dst.dtype != DType::f32 && s.dst.dtype != DType::bf16 && s.dst.dtype != DType::f16)
+    refuse(std::string("expected a tensor of f32, bf16 or f16 but received ") + dtype_name(s.dst.dtype));
   if (s.rows < 0 || s.k < 0 || s.offset < 0 || s.dst_row < 0) refuse("expected sizes and offsets of at least 0");
   if (s.k != s.dst.k)
     refuse("expected rows of " + std::to_string(s.dst.k) + " elements but received " + std::to_string(s.k));
