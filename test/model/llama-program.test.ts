@@ -126,6 +126,6 @@ describe('taps', () => {
 
 it('counts its buffers at capacity', () => {
   const capacity = { maxRows: 10, maxSeqs: 2, maxLogitRows: 3, maxBlocksPerSeq: 1, numLayers: 5 };
-  const half = 10 * (32 * 2 + 32 * 2 + 32 * 2 + 96 * 4 + 48 * 2 + 32 * 4);
+  const half = 10 * (32 * 2 + 32 * 4 + 32 * 2 + 96 * 4 + 48 * 2 + 32 * 4);
   expect(bufferBytes(build(), capacity)).toBe(2 * half + 3 * (32 * 4 + 32 * 2 + 100 * 4));
 });
