@@ -81,7 +81,7 @@ test('methods refuse a receiver of another class', () => {
 
 test('classes cannot be constructed by their constructors', () => {
   for (const handle of Object.values(handles)) {
-    const Class = (handle as object).constructor as new (...args: unknown[]) => unknown;
+    const Class = (handle as object).constructor as new (...args: unknown[]) => object;
     refuses(() => new Class());
     refuses(() => new Class(handle));
     refuses(() => Reflect.construct(Class, [device], Array));
