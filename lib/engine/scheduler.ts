@@ -44,9 +44,8 @@ export class Scheduler {
   /** Arrival number of each sequence that has not ended. */
   private readonly arrival = new Map<Sequence, number>();
   private arrivals = 0;
+  /** A slot given back during a step is taken at the earliest when the next one is planned. */
   private readonly freeSlots: number[] = [];
-  /** Slots given back while a step was running that may read them. */
-  private readonly deferredSlots: number[] = [];
   /** One is filled while the other's results are handed on. */
   private readonly plans = [new StepPlan(), new StepPlan()] as const;
   private planIndex = 0;
@@ -171,7 +170,7 @@ export class Scheduler {
         `${this.arrival.size} sequences live, ${this.running.length} running, ${this.waiting.length} waiting`,
       );
     }
-    const slots = [...this.freeSlots, ...this.deferredSlots, ...this.running.map((s) => s.slot)];
+    const slots = [...this.freeSlots, ...this.running.map((s) => s.slot)];
     if (new Set(slots).size !== this.limits.maxSeqs || slots.length !== this.limits.maxSeqs) {
       throw defect(`slots are ${slots.sort((a, b) => a - b).join(' ')}`);
     }
@@ -282,14 +281,13 @@ export class Scheduler {
 
   private release(sequence: Sequence): void {
     this.blocks.release(sequence.table);
-    (this.stepRunning ? this.deferredSlots : this.freeSlots).push(sequence.slot);
+    this.freeSlots.push(sequence.slot);
     sequence.slot = -1;
   }
 
   private endStep(): void {
     this.stepRunning = false;
     this.blocks.endStep();
-    while (this.deferredSlots.length > 0) this.freeSlots.push(this.deferredSlots.pop()!);
   }
 }
 

@@ -110,14 +110,19 @@ describe('abort by signal', () => {
     await engine.dispose();
   });
 
-  it('settles while the prompt is being tokenized', async () => {
-    const tokenizer = { ...byteTokenizer(), encode: () => new Promise<Int32Array>(() => {}) };
-    const { engine } = fakeEngine({ tokenizer, vocabSize: 256 });
+  it('settles while the prompt is being tokenized, and nothing is queued when that ends', async () => {
+    let finish = (_ids: Int32Array) => {};
+    const encode = () => new Promise<Int32Array>((resolve) => (finish = resolve));
+    const { engine, runner } = fakeEngine({ tokenizer: { ...byteTokenizer(), encode }, vocabSize: 256 });
     const controller = new AbortController();
     const result = engine.generate({ prompt: 'x', signal: controller.signal }).result();
     await turn();
     controller.abort();
     await expect(result).rejects.toMatchObject(aborted);
+    finish(Int32Array.of(120));
+    await turn();
+    expect(engine.info().load).toMatchObject({ running: 0, waiting: 0, steps: 0 });
+    expect(runner.busy).toBe(false);
     await engine.dispose();
   });
 
