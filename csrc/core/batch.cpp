@@ -194,7 +194,7 @@ Status validate(const Batch& batch, const BatchLimits& limits) {
       {BatchField::positions_s, 0, limits.positions},
       {BatchField::logit_rows, 0, batch.count(Axis::S)},
       {BatchField::sampler_slots, 0, limits.sampler_slots},
-      {BatchField::output_positions, 0, int64_t{1} << 31},
+      {BatchField::output_positions, 0, BatchLimits::kNone},
   };
   for (const auto& r : ranges) {
     if (Status s = check_field(batch, limits, r.field, r.low, r.high); !s.ok()) return s;

@@ -57,10 +57,12 @@ std::optional<BatchField> find_batch_field(std::string_view name);
 
 // What the numbers of a batch may be, and which fields anybody reads. A program derives it from its ops.
 struct BatchLimits {
-  int64_t vocab = 0;       // ids
-  int64_t positions = 0;   // rows of the RoPE table
-  int64_t num_blocks = 0;  // of the KV pool
-  int64_t sampler_slots = 0;
+  static constexpr int64_t kNone = int64_t{1} << 31;  // any i32
+
+  int64_t vocab = kNone;       // ids
+  int64_t positions = kNone;   // rows of the RoPE table
+  int64_t num_blocks = kNone;  // of the KV pool
+  int64_t sampler_slots = kNone;
   uint64_t used = 0;  // bit (1 << field): only these are checked
 
   bool uses(BatchField f) const { return (used >> static_cast<int>(f)) & 1; }

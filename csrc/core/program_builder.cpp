@@ -190,19 +190,18 @@ class ProgramBuilder {
   // A batch must suit the tightest op.
   void add_limits(const BoundStep& step) {
     BatchLimits& limits = program_->limits_;
-    const auto tighten = [&](int64_t& limit, IndexRole role, Sym sym, bool used) {
-      const OpSpec& spec = op_spec(step.op.kind);
+    const OpSpec& spec = op_spec(step.op.kind);
+    const auto tighten = [&](int64_t& limit, IndexRole role, Sym sym) {
       const bool has =
           std::any_of(spec.operands.begin(), spec.operands.end(), [&](const OperandSpec& o) { return o.role == role; });
-      if (!has || !used) return;
-      limit = limit == 0 ? step.op.size(sym) : std::min(limit, step.op.size(sym));  // 0: no op has bounded it yet
+      if (has) limit = std::min(limit, step.op.size(sym));
     };
-    tighten(limits.vocab, IndexRole::token, Sym::V, true);
+    tighten(limits.vocab, IndexRole::token, Sym::V);
     // Attention bounds positions by the context instead of a table.
-    tighten(limits.positions, IndexRole::position, Sym::P, !is_attention(step.op.kind));
-    tighten(limits.num_blocks, IndexRole::slot, Sym::NB, true);
-    tighten(limits.num_blocks, IndexRole::block_table, Sym::NB, true);
-    tighten(limits.sampler_slots, IndexRole::sampler_slot, Sym::slots, true);
+    if (!is_attention(step.op.kind)) tighten(limits.positions, IndexRole::position, Sym::P);
+    tighten(limits.num_blocks, IndexRole::slot, Sym::NB);
+    tighten(limits.num_blocks, IndexRole::block_table, Sym::NB);
+    tighten(limits.sampler_slots, IndexRole::sampler_slot, Sym::slots);
   }
 
   static bool is_attention(OpKind kind) {

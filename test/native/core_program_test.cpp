@@ -228,7 +228,7 @@ TEST_CASE("program: limits are those of the tightest op") {
   const int32_t positions = m.add(F::positions_t), slots = m.add(F::slots_t);
   const int32_t w = m.constant(DType::f32, {10, kWidth}, Layout::panels);
   const int32_t cache = m.add(CacheRef{pool, 0});
-  for (int64_t length : {50, 30, 40}) {
+  for (int64_t length : {50, 0, 40}) {
     m.op("qkv_rope_cache",
          {{"a", a},
           {"w", w},
@@ -240,7 +240,8 @@ TEST_CASE("program: limits are those of the tightest op") {
          {{"numHeads", 3.0}});
   }
   const auto program = m.make();
-  CHECK(program->limits().positions == 30);
+  CHECK(program->limits().positions == 0);
+  CHECK(program->limits().vocab == BatchLimits::kNone);
   CHECK(program->limits().num_blocks == 7);
   CHECK(program->limits().uses(F::slots_t));
   CHECK_FALSE(program->limits().uses(F::positions_s));
