@@ -55,6 +55,15 @@ export function startWork(addon, weights, failed) {
   batch.counts[0] = 64;
   void loop(() => program.run(batch));
 
+  const pool = addon.kvPool(device, 8, [{ numKvHeads: 2, headDim: 16, dtype: 'fp8_e4m3', scales: 'dynamic' }]);
+  const caches = [pool.cache(0)];
+  const [from, to] = [0, 1].map((block) => {
+    const list = addon.tensor(device, 'i32', [1], 'row_major');
+    list.writeFloats(Float32Array.of(block));
+    return list;
+  });
+  void loop(() => device.run('copy_blocks', { from, to, caches }, {}));
+
   const segment = { path: weights, offset: 0, dtype: 'bf16', rows: 2048, k: 4096, dstRow: 0 };
   void loop(async () => {
     const dst = addon.tensor(device, 'f32', [2048, 4096], 'panels');
