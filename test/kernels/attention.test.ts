@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { describeRows, ops, type SequenceRows, type Tensor } from '../../lib/kernels/index.ts';
+import { type Device, describeRows, ops, type SequenceRows, type Tensor } from '../../lib/kernels/index.ts';
 import { type CacheKind, cacheKinds, makeCache, readCache } from './caches.ts';
 import {
   check,
@@ -22,10 +22,11 @@ const sequence = fc.record({
   length: fc.constantFrom(0, 1, 1, 2, 15, 16, 17, 33),
 });
 /** What the reference takes for one example, in multiplications: larger ones only take time. */
-const maxCost = 3e6;
+const maxCost = 2e6;
+const numRuns = 40;
 const shapes = fc
   .record({
-    sequences: fc.array(sequence, { minLength: 0, maxLength: 4 }),
+    sequences: fc.array(sequence, { minLength: 0, maxLength: 3 }),
     hk: fc.constantFrom(1, 2, 3),
     group: fc.constantFrom(1, 2, 3, 4),
     hd: headDims,
@@ -57,7 +58,8 @@ interface Case {
   sequences: SequenceRows[];
 }
 
-const numBlocks = 160;
+/** Enough for three of the longest. */
+const numBlocks = 105;
 
 /** Sequences with blocks in random places; slots beyond their keys hold NaN, which must never be read. */
 function makeCase(s: Scope, shape: Shape, o: (rows: number, width: number) => Tensor): Case {
@@ -165,59 +167,80 @@ function precisionOf(level: string, kind: CacheKind): Precision {
   return { q: narrow, weight: narrow };
 }
 
-describeLevels('attention', (device) => {
+describeLevels('attention', (device, oneThread) => {
   const names = ['attention', 'attention_decode', 'attention_prefill'] as const;
 
   it('equals the reference over scattered blocks, all three ops alike in bits', () =>
-    check(shapes, (shape) =>
-      withScope(device, (s) => {
-        const c = makeCase(s, shape, (rows, width) => s.out([rows, width], shape.oDtype));
-        ops.sync.attention(c.operands);
-        const { values, bounds } = reference(c, shape, precisionOf(device.level, shape.kind));
-        const rounding = roundoff(shape.oDtype);
-        const bound = (i: number) => bounds[i]! + rounding * (Math.abs(values[i]!) + bounds[i]!);
-        expectClose(c.operands.o.toFloat32Array(), values, bound);
-        const bytes = c.operands.o.toBytes();
-        for (const op of names.slice(1)) {
-          const o = s.out([...c.operands.o.shape], shape.oDtype);
-          ops.sync[op as (typeof names)[number]]({ ...c.operands, o });
-          expectBits(o.toBytes(), bytes, op);
-        }
-      }),
+    check(
+      shapes,
+      (shape) =>
+        withScope(device, (s) => {
+          const c = makeCase(s, shape, (rows, width) => s.out([rows, width], shape.oDtype));
+          ops.sync.attention(c.operands);
+          const { values, bounds } = reference(c, shape, precisionOf(device.level, shape.kind));
+          const rounding = roundoff(shape.oDtype);
+          const bound = (i: number) => bounds[i]! + rounding * (Math.abs(values[i]!) + bounds[i]!);
+          expectClose(c.operands.o.toFloat32Array(), values, bound);
+          const bytes = c.operands.o.toBytes();
+          for (const op of names.slice(1)) {
+            const o = s.out([...c.operands.o.shape], shape.oDtype);
+            ops.sync[op as (typeof names)[number]]({ ...c.operands, o });
+            expectBits(o.toBytes(), bytes, op);
+          }
+        }),
+      numRuns,
     ));
 
   it('gives a row the same bits when its chunk is cut in two or its neighbours change', () =>
-    check(shapes, (shape) =>
-      withScope(device, (s) => {
-        const whole = makeCase(s, shape, (rows, width) => s.out([rows, width], shape.oDtype));
-        ops.sync.attention(whole.operands);
-        const all = whole.operands.o.toBytes();
-        const rowBytes = whole.rows === 0 ? 0 : all.length / whole.rows;
-        let first = 0;
-        for (const { table, start, length } of whole.sequences) {
-          const cut = Math.floor(length / 2);
-          for (const [from, count] of [
-            [0, cut],
-            [cut, length - cut],
-          ] as const) {
-            const half = describeRows(device, [{ table, start: start + from, length: count }]);
-            const hqHd = shape.hk * shape.group * shape.hd;
-            const at = (first + from) * hqHd;
-            const q = s.floats(
-              whole.q.subarray(at, at + count * hqHd),
-              [count, hqHd / shape.hd, shape.hd],
-              shape.qDtype,
-            );
-            const o = s.out([count, hqHd], shape.oDtype);
-            const { [Symbol.dispose]: dispose, slots: _, ...description } = half;
-            ops.sync.attention({ ...description, q, cache: whole.operands.cache, o });
-            const expected = all.subarray((first + from) * rowBytes, (first + from + count) * rowBytes);
-            expectBits(o.toBytes(), expected);
-            dispose();
+    check(
+      shapes,
+      (shape) =>
+        withScope(device, (s) => {
+          const whole = makeCase(s, shape, (rows, width) => s.out([rows, width], shape.oDtype));
+          ops.sync.attention(whole.operands);
+          const all = whole.operands.o.toBytes();
+          const rowBytes = whole.rows === 0 ? 0 : all.length / whole.rows;
+          let first = 0;
+          for (const { table, start, length } of whole.sequences) {
+            const cut = Math.floor(length / 2);
+            for (const [from, count] of [
+              [0, cut],
+              [cut, length - cut],
+            ] as const) {
+              const half = describeRows(device, [{ table, start: start + from, length: count }]);
+              const hqHd = shape.hk * shape.group * shape.hd;
+              const at = (first + from) * hqHd;
+              const q = s.floats(
+                whole.q.subarray(at, at + count * hqHd),
+                [count, hqHd / shape.hd, shape.hd],
+                shape.qDtype,
+              );
+              const o = s.out([count, hqHd], shape.oDtype);
+              const { [Symbol.dispose]: dispose, slots: _, ...description } = half;
+              ops.sync.attention({ ...description, q, cache: whole.operands.cache, o });
+              const expected = all.subarray((first + from) * rowBytes, (first + from + count) * rowBytes);
+              expectBits(o.toBytes(), expected);
+              dispose();
+            }
+            first += length;
           }
-          first += length;
-        }
-      }),
+        }),
+      numRuns,
+    ));
+
+  it('gives the same bits on one thread and on two', () =>
+    check(
+      shapes,
+      (shape) => {
+        const bytes = (on: Device) =>
+          withScope(on, (s) => {
+            const { operands } = makeCase(s, shape, (rows, width) => s.out([rows, width], shape.oDtype));
+            ops.sync.attention(operands);
+            return operands.o.toBytes();
+          });
+        expectBits(bytes(oneThread), bytes(device));
+      },
+      numRuns,
     ));
 
   it('refuses block tables and positions that lead out of the cache', () =>

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { it } from 'vitest';
-import { ops } from '../../lib/kernels/index.ts';
+import { type Device, ops } from '../../lib/kernels/index.ts';
 import * as reference from './reference.ts';
 import {
   check,
@@ -16,7 +16,7 @@ import {
   withScope,
 } from './support.ts';
 
-describeLevels('linear', (device) => {
+describeLevels('linear', (device, oneThread) => {
   it('equals the reference on any shape and dtype, with and without bias', () => {
     const shapes = fc.record({
       rows: rowCounts,
@@ -73,20 +73,22 @@ describeLevels('linear', (device) => {
   it('gives a row the same bits alone and among others, on one thread and on two', () =>
     check(
       fc.tuple(fc.constantFrom(2, 5, 16, 17, 33), widths, widths, computeDtypes, seeds),
-      ([rows, n, k, dtype, seed]) =>
-        withScope(device, (s) => {
-          const random = new Random(seed);
-          const a = random.floats(rows * k, dtype);
-          const w = s.floats(random.floats(n * k, dtype), [n, k], dtype, 'panels');
-          const all = s.out([rows, n]);
-          ops.sync.linear({ a: s.floats(a, [rows, k], dtype), w, y: all });
-          const from = random.below(rows);
-          const count = 1 + random.below(rows - from);
-          const some = s.out([count, n]);
-          ops.sync.linear({ a: s.floats(a.subarray(from * k, (from + count) * k), [count, k], dtype), w, y: some });
-          const rowBytes = n * 4;
-          expectBits(some.toBytes(), all.toBytes().subarray(from * rowBytes, (from + count) * rowBytes));
-        }),
+      ([rows, n, k, dtype, seed]) => {
+        const random = new Random(seed);
+        const [a, w] = [random.floats(rows * k, dtype), random.floats(n * k, dtype)];
+        const from = random.below(rows);
+        const count = 1 + random.below(rows - from);
+        const bytes = (on: Device, first: number, number: number) =>
+          withScope(on, (s) => {
+            const some = s.floats(a.subarray(first * k, (first + number) * k), [number, k], dtype);
+            const y = s.out([number, n]);
+            ops.sync.linear({ a: some, w: s.floats(w, [n, k], dtype, 'panels'), y });
+            return y.toBytes();
+          });
+        const all = bytes(device, 0, rows);
+        expectBits(bytes(oneThread, 0, rows), all, 'on one thread');
+        expectBits(bytes(device, from, count), all.subarray(from * n * 4, (from + count) * n * 4), 'among others');
+      },
     ));
 
   it('reads a panel matrix back as it was written', () =>

@@ -8,15 +8,17 @@ import { cpuInfo, type Device, type DType, type Layout, openDevice, Tensor } fro
 /** The reference level and the best one of this machine (one only, where they are the same). */
 export const levels = [...new Set([cpuInfo().levels[0]!, cpuInfo().levels.at(-1)!])];
 
-/** The same tests at every level under test, each with a device of its own. */
-export function describeLevels(op: string, body: (device: Device) => void): void {
+/** The same tests at every level under test, each with a device of two threads of its own, and one of one thread. */
+export function describeLevels(op: string, body: (device: Device, oneThread: Device) => void): void {
   describe.each(levels)(`${op} at level %s`, (level) => {
-    const device = openDevice({ level, threads: 2 });
+    const devices = [openDevice({ level, threads: 2 }), openDevice({ level, threads: 1 })] as const;
     afterAll(() => {
-      expect(device.allocatedBytes, 'bytes that tests left on the device').toBe(0);
-      device.dispose();
+      for (const device of devices) {
+        expect(device.allocatedBytes, 'bytes that tests left on the device').toBe(0);
+        device.dispose();
+      }
     });
-    body(device);
+    body(...devices);
   });
 }
 
