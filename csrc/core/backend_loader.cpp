@@ -1,3 +1,4 @@
+// dlopen, the ABI check and their error texts.
 #include "core/backend_loader.h"
 
 #include <dlfcn.h>

@@ -1,3 +1,4 @@
+// The batch's field table, its layout, and the checks of every step.
 #include "core/batch.h"
 
 #include <algorithm>

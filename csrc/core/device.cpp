@@ -1,3 +1,4 @@
+// Who owns device memory, and what close() does to it.
 #include "core/device.h"
 
 #include <string>

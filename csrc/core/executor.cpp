@@ -1,3 +1,4 @@
+// The job loop: whose turn it is, and how jobs end early.
 #include "core/executor.h"
 
 #include <algorithm>

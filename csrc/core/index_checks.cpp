@@ -1,3 +1,4 @@
+// Bounds of every index that a kernel follows, for single ops and for batches.
 #include "core/index_checks.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Checks cache specs and lays them out without padding.
 #include "core/kv_pool.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Views of owned operands, and the run of a single op on checked copies of its indices.
 #include "core/op_call.h"
 
 #include "core/index_checks.h"

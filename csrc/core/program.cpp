@@ -1,3 +1,4 @@
+// The run of a step: counts, cancellation, row counters, reading buffers back.
 #include "core/program.h"
 
 #include <algorithm>

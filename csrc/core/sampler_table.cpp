@@ -1,3 +1,4 @@
+// Sampler slots in device memory.
 #include "core/sampler_table.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// A recursive-descent evaluator over extents.
 #include "core/shape_expr.h"
 
 #include <string>

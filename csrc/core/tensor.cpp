@@ -1,3 +1,4 @@
+// Tensor creation, bounds and conversions.
 #include "core/tensor.h"
 
 #include <algorithm>
