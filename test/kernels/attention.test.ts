@@ -107,14 +107,8 @@ function makeCase(s: Scope, shape: Shape, o: (rows: number, width: number) => Te
   };
 }
 
-interface Precision {
-  /** Error of a product's input when products take bf16: q if it is wider, and the weights of V. */
-  q: number;
-  weight: number;
-}
-
 /** softmax(q K^T / sqrt(hd)) V in double precision, and each output's bound. */
-function reference(c: Case, { hk, group, hd }: Shape, precision: Precision) {
+function reference(c: Case, { hk, group, hd }: Shape, weightRounding: number) {
   const hq = hk * group;
   const values = new Float64Array(c.rows * hq * hd);
   const bounds = new Float64Array(values.length);
@@ -134,8 +128,8 @@ function reference(c: Case, { hk, group, hd }: Shape, precision: Precision) {
             dot += product;
             magnitude += Math.abs(product);
           }
-          // The sum's own rounding, q's, and a few units for scale factors and the subtraction of the maximum.
-          const error = (((hd + 8) * u + precision.q) * magnitude) / Math.sqrt(hd);
+          // The sum's own rounding, and a few units for scale factors and the subtraction of the maximum.
+          const error = ((hd + 8) * u * magnitude) / Math.sqrt(hd);
           scoreError = Math.max(scoreError, error);
           return dot / Math.sqrt(hd);
         });
@@ -144,7 +138,7 @@ function reference(c: Case, { hk, group, hd }: Shape, precision: Precision) {
         const total = weights.reduce((a, b) => a + b, 0);
         // A weight is off by the score's error in numerator and denominator, by the exponential's own error and that of
         // rescaling at merges (16 units each), by the two sums over keys, and by its rounding before the product with V.
-        const relative = Math.expm1(2 * scoreError) + (32 + 2 * slots.length) * u + precision.weight;
+        const relative = Math.expm1(2 * scoreError) + (32 + 2 * slots.length) * u + weightRounding;
         for (let i = 0; i < hd; i++) {
           let [sum, magnitude] = [0, 0];
           slots.forEach((slot, key) => {
@@ -161,10 +155,9 @@ function reference(c: Case, { hk, group, hd }: Shape, precision: Precision) {
   return { values, bounds };
 }
 
-/** The scalar level computes in f32; the others take bf16 into products unless everything is f32. */
-function precisionOf(level: string, kind: CacheKind): Precision {
-  const narrow = level !== 'scalar' && kind !== 'f32' ? roundoff('bf16') : 0;
-  return { q: narrow, weight: narrow };
+/** With bf16 queries over a narrow cache, the fast levels round the weights to bf16 before the product with V. */
+function weightRounding(level: string, { qDtype, kind }: Shape): number {
+  return level !== 'scalar' && qDtype === 'bf16' && kind !== 'f32' ? roundoff('bf16') : 0;
 }
 
 describeLevels('attention', (device, oneThread) => {
@@ -177,7 +170,7 @@ describeLevels('attention', (device, oneThread) => {
         withScope(device, (s) => {
           const c = makeCase(s, shape, (rows, width) => s.out([rows, width], shape.oDtype));
           ops.sync.attention(c.operands);
-          const { values, bounds } = reference(c, shape, precisionOf(device.level, shape.kind));
+          const { values, bounds } = reference(c, shape, weightRounding(device.level, shape));
           const rounding = roundoff(shape.oDtype);
           const bound = (i: number) => bounds[i]! + rounding * (Math.abs(values[i]!) + bounds[i]!);
           expectClose(c.operands.o.toFloat32Array(), values, bound);
