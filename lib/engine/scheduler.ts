@@ -1,7 +1,7 @@
 // Decides who runs and for how many tokens. A pure state machine: no time, no tensors, no promises.
 //
 // First come, first served. Every step, running answers get their next token first, then prompts get chunks, oldest
-// first. Blocks for a whole prompt are reserved at admission; when an answer needs a block and none is free, the youngest
+// first; while answers wait for it, a step's chunks are cut to fit maxStepMs. Blocks for a whole prompt are reserved at admission; when an answer needs a block and none is free, the youngest
 // running sequence gives all of its blocks back and is computed again later. So the oldest sequence is never held up, and
 // request k ends at the latest after the sum over requests j <= k of
 //   ceil((prompt_j + answer_j) / min(chunkGranule, maxRows)) + answer_j
@@ -50,7 +50,9 @@ export class Scheduler {
   private readonly plans = [new StepPlan(), new StepPlan()] as const;
   private planIndex = 0;
   private stepRunning = false;
+  /** Of the step being planned: work so far, and whether answers get their next token from it. */
   private usedUnits = 0;
+  private answersWait = false;
 
   constructor(config: ModelConfig, limits: SchedulerLimits, blocks: BlockManager) {
     this.limits = limits;
@@ -109,10 +111,10 @@ export class Scheduler {
     const plan = this.plans[this.planIndex]!;
     plan.reset();
     this.usedUnits = 0;
-    const preempted = this.planDecodes(plan);
+    this.planDecodes(plan);
+    this.answersWait = plan.size > 0;
     this.planChunks(plan);
-    // What was just taken from one must not go to a younger one.
-    if (!preempted) this.admit(plan);
+    this.admit(plan);
     if (plan.size === 0) throw defect('nobody can run');
     plan.seal();
     this.stepRunning = true;
@@ -187,9 +189,8 @@ export class Scheduler {
     }
   }
 
-  /** One row for every running answer, oldest first. True when someone had to give blocks back for it. */
-  private planDecodes(plan: StepPlan): boolean {
-    let preempted = false;
+  /** One row for every running answer, oldest first. */
+  private planDecodes(plan: StepPlan): void {
     // While the oldest unfinished prompt is older than an answer, the answer leaves it its share of rows.
     let promptAt = this.running.findIndex((s) => !s.decoding);
     for (let i = 0; i < this.running.length; i++) {
@@ -199,14 +200,12 @@ export class Scheduler {
       if (!this.roomForDecode(plan, older)) continue;
       while (!this.blocks.canAppend(sequence.table, sequence.length)) {
         this.preemptYoungest();
-        preempted = true;
         if (promptAt >= this.running.length) promptAt = -1;
-        if (sequence.slot === -1) return preempted;
+        if (sequence.slot === -1) return;
       }
       this.blocks.append(sequence.table, sequence.length);
       this.usedUnits += itemUnits(this.cost.shape, plan.add(sequence, 1));
     }
-    return preempted;
   }
 
   private roomForDecode(plan: StepPlan, older: Sequence | null): boolean {
@@ -230,7 +229,8 @@ export class Scheduler {
   private admit(plan: StepPlan): void {
     while (this.waiting.length > 0 && this.freeSlots.length > 0) {
       const sequence = this.waiting[0]!;
-      // A spare block for each running sequence: without them the newcomer would soon be thrown out again.
+      // A spare block for each running sequence: without them the newcomer would soon be thrown out again. One that has
+      // just been thrown out needs more than it gave, so it does not come back in the same step.
       if (!this.blocks.canAllocate(sequence.length, this.running.length)) return;
       if (!this.addChunk(plan, sequence)) return;
       this.waiting.shift();
@@ -246,12 +246,14 @@ export class Scheduler {
     const { limits, cost } = this;
     const logitRows = limits.maxLogitRows - plan.logitRows;
     const remaining = sequence.remaining;
-    const least = Math.min(remaining, chunkGranule);
-    let count = chunkRows(cost, limits.maxStepMs, this.usedUnits, sequence.numComputed, sequence.fullDepth);
-    if (count > chunkGranule) count -= count % chunkGranule;
-    if (plan.numChunks === 0) count = Math.max(count, chunkGranule);
-    else if (count < least) return false;
-    count = Math.min(count, remaining, limits.maxRows - plan.rows);
+    let count = Math.min(remaining, limits.maxRows - plan.rows);
+    if (this.answersWait) {
+      let fitting = chunkRows(cost, limits.maxStepMs, this.usedUnits, sequence.numComputed, sequence.fullDepth);
+      if (fitting > chunkGranule) fitting -= fitting % chunkGranule;
+      if (plan.numChunks === 0) fitting = Math.max(fitting, chunkGranule);
+      else if (fitting < Math.min(remaining, chunkGranule)) return false;
+      count = Math.min(count, fitting);
+    }
     if (sequence.scoring) count = Math.min(count, logitRows, limits.maxScoredRows - plan.scoredRows);
     else if (count === remaining && logitRows === 0) count--;
     if (count <= 0) return false;

@@ -99,14 +99,17 @@ describe('Scheduler', () => {
     expect(scheduler.numWaiting).toBe(1);
   });
 
-  it('cuts chunks to maxStepMs as measured', () => {
-    const { scheduler, blocks } = makeScheduler(256, { maxRows: 512, maxModelLen: 4096, maxStepMs: 10 });
-    scheduler.add(sequence(4000, 1));
-    let rows = 512;
+  it('cuts chunks to maxStepMs, as measured, while answers wait', () => {
+    const { scheduler, blocks } = makeScheduler(512, { maxRows: 512, maxModelLen: 8192, maxStepMs: 10 });
+    scheduler.add(sequence(10, 1000));
+    step(scheduler, blocks);
+    const long = sequence(4000, 1);
+    scheduler.add(long);
     const chunks: number[] = [];
-    while (scheduler.numRunning + scheduler.numWaiting > 0) {
+    let rows = 1;
+    while (long.state !== 'finished') {
       // 0.1 ms a row: 100 rows fit.
-      rows = counts(step(scheduler, blocks, rows * 0.1))![0]!;
+      rows = counts(step(scheduler, blocks, rows * 0.1))!.at(-1)!;
       chunks.push(rows);
     }
     expect(chunks[0]! % chunkGranule).toBe(0);
@@ -114,6 +117,15 @@ describe('Scheduler', () => {
       expect(chunk).toBeGreaterThanOrEqual(64);
       expect(chunk).toBeLessThanOrEqual(112);
     }
+  });
+
+  it('gives prompts whole steps while no answer waits', () => {
+    const { scheduler, blocks } = makeScheduler(512, { maxRows: 512, maxModelLen: 8192, maxStepMs: 0.001 });
+    const [a, b] = [sequence(1100, 1), sequence(100, 1)];
+    scheduler.add(a);
+    scheduler.add(b);
+    const steps = [1, 2, 3].map(() => counts(step(scheduler, blocks, 1000)));
+    expect(steps).toEqual([[512], [512], [76, 100]]);
   });
 
   it('moves the oldest prompt on even when running answers take longer than a step should', () => {
@@ -126,7 +138,7 @@ describe('Scheduler', () => {
     for (; long.numComputed < 100; steps++) {
       expect(counts(step(scheduler, blocks, 500))!.slice(0, 4)).toEqual([1, 1, 1, 1]);
     }
-    expect(steps).toBe(Math.ceil(100 / chunkGranule));
+    expect(steps).toBeLessThanOrEqual(Math.ceil(100 / chunkGranule));
   });
 
   it('takes blocks from the youngest, which comes back first and loses no token', () => {
