@@ -1,4 +1,5 @@
-// Sixteen floats at a time: masks for the end of a row, loads and stores that convert, reductions in a fixed order, exp.
+// Sixteen floats at a time: masks for the end of a row, loads and stores that convert, reductions in a fixed order,
+// exp.
 #pragma once
 
 #include <immintrin.h>
