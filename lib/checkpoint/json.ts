@@ -28,8 +28,10 @@ export function parseJsonObject(bytes: Uint8Array, file: string): JsonObject {
   let value: unknown;
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    refuseBombs(text, file);
     value = JSON.parse(text);
   } catch (error) {
+    if (SwiftKVError.is(error)) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new SwiftKVError('ERR_MODEL_INVALID', `${file}: expected JSON in UTF-8 (${reason})`, { cause: error });
   }
@@ -41,6 +43,35 @@ export function parseJsonObject(bytes: Uint8Array, file: string): JsonObject {
     throw new SwiftKVError('ERR_MODEL_INVALID', `${file}: the key ${quote(duplicate)} is given twice`);
   }
   return value;
+}
+
+/** The largest header that its format allows has fewer: a tensor takes nine, and at least a hundred bytes. */
+const maxValues = 9_000_000;
+const maxDepth = 64;
+
+/** Small text that takes gigabytes or minutes to parse: too many values, or nested too deeply. Allocates nothing. */
+function refuseBombs(text: string, file: string): void {
+  let depth = 0;
+  let values = 0;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === 0x22 /* " */) {
+      for (i++; i < text.length && text.charCodeAt(i) !== 0x22; i++) {
+        if (text.charCodeAt(i) === 0x5c /* \ */) i++;
+      }
+    } else if (c === 0x2c /* , */) {
+      values++;
+    } else if (c === 0x7b /* { */ || c === 0x5b /* [ */) {
+      values++;
+      depth++;
+    } else if (c === 0x7d /* } */ || c === 0x5d /* ] */) {
+      depth--;
+    }
+    if (depth > maxDepth || values > maxValues) {
+      const limit = depth > maxDepth ? `${maxDepth} levels` : `${maxValues} values`;
+      throw new SwiftKVError('ERR_MODEL_INVALID', `${file}: expected JSON of at most ${limit}`);
+    }
+  }
 }
 
 /** The first key that occurs twice in one object of `text`, which must be valid JSON; null when there is none. */

@@ -33,16 +33,20 @@ export async function openSource(
   const targets = architectures.get(config.modelType)!.weights(config);
   const plan = planWeights(targets, checkpoint.tensors, dtype, checkpoint.dir);
   const cacheDType = kvCacheDtype ?? plan.dtype;
+  const staticScales = cacheDType === 'fp8' ? await readStaticScales(config, checkpoint.tensors) : [];
   return {
     config,
     mode: modelMode(checkpoint.config),
     plan,
     kvCacheDtype: cacheDType,
-    staticScales: cacheDType === 'fp8' ? await readStaticScales(config, checkpoint.tensors) : [],
+    staticScales,
     tokenizerDir: checkpoint.tokenizerDir,
     generationConfig: checkpoint.generationConfig,
     random: null,
-    notes: notesOf(plan),
+    notes: notesOf(
+      plan,
+      staticScales.some((scales) => scales !== null),
+    ),
   };
 }
 
@@ -66,16 +70,17 @@ function openRandom(source: string, dtype: 'auto' | ComputeDType, kvCacheDtype: 
   };
 }
 
-function notesOf({ dtype, sourceDTypes, unused }: WeightPlan): string[] {
+function notesOf({ dtype, sourceDTypes, unused }: WeightPlan, scalesUsed: boolean): string[] {
   const notes: string[] = [];
   const rounded = sourceDTypes.filter((source) => dtype === 'bf16' && source !== 'bf16');
   if (rounded.length > 0) notes.push(`matrices stored as ${rounded.join(' and ')} were rounded to bf16`);
-  const teacher = unused.filter((name) => /\.self_attn\.[qkv]_proj\.(weight|bias)$/.test(name)).length;
+  const isTeacher = (name: string) => /\.self_attn\.[qkv]_proj\.(weight|bias)$/.test(name);
+  const teacher = unused.filter(isTeacher).length;
   if (teacher > 0) notes.push(`${teacher} teacher projections of later layers were not loaded`);
-  const others = unused.length - teacher;
-  if (others > 0) {
-    const first = unused.filter((name) => !/\.self_attn\.[qkv]_proj\.(weight|bias)$/.test(name)).slice(0, 3);
-    notes.push(`${others} tensors that this model does not use were not loaded: ${first.join(', ')}`);
+  const others = unused.filter((name) => !isTeacher(name) && !(scalesUsed && name.endsWith('_scale')));
+  if (others.length > 0) {
+    const names = others.length > 3 ? `${others.slice(0, 3).join(', ')}, ...` : others.join(', ');
+    notes.push(`tensors that this model does not use were not loaded: ${names}`);
   }
   return notes;
 }
