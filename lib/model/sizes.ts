@@ -17,10 +17,15 @@ export const defaultPoolShare = 0.25;
 const maxBlocks = 2 ** 31 / blockTokens - 1;
 
 export interface SizeOptions {
+  /** Positions a sequence may have, answer included; at most `max_position_embeddings`. */
   maxModelLen?: number | undefined;
+  /** Bytes of the KV pool; rounded down to whole blocks. */
   kvCacheBytes?: number | undefined;
+  /** Rows of one step (the token budget), default 512. */
   maxRows?: number | undefined;
+  /** Sequences that run at once, default 64. */
   maxSeqs?: number | undefined;
+  /** Logit rows of one step, default 64. */
   maxLogitRows?: number | undefined;
 }
 
