@@ -1,10 +1,8 @@
 // The program: what it refuses to be made of, what it runs, what it counts, and how it stops.
 #include <doctest/doctest.h>
 #include <atomic>
-#include <cstdlib>
 #include <functional>
 #include <future>
-#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,8 +27,9 @@ struct Model {
   std::shared_ptr<OpenDevice> device = open_fake(2);
   ProgramDescription description{.name = "step", .capacity = kCapacity, .tensors = {}, .steps = {}};
 
-  int32_t add(ProgramTensor t) {
-    description.tensors.push_back(std::move(t));
+  template <class T>
+  int32_t add(T t) {
+    description.tensors.emplace_back(std::in_place_type<T>, std::move(t));
     return static_cast<int32_t>(description.tensors.size()) - 1;
   }
   int32_t constant(DType dtype, const std::vector<int64_t>& shape, Layout layout = Layout::row_major) {
