@@ -111,9 +111,8 @@ size_t matrix_bytes(DType dtype, Layout layout, int64_t n, int64_t k) {
 
 Status pack(const PackParams& p) {
   if (p.rows < 0 || p.dst_row < 0 || p.dst_row > p.dst.n - p.rows)
-    return fail(Code::invalid_argument, "Expected rows within the matrix' %lld but received [%lld, %lld)",
-                static_cast<long long>(p.dst.n), static_cast<long long>(p.dst_row),
-                static_cast<long long>(p.dst_row + p.rows));
+    return fail(Code::invalid_argument, "Expected rows of the matrix' %lld but received %lld rows from %lld on",
+                static_cast<long long>(p.dst.n), static_cast<long long>(p.rows), static_cast<long long>(p.dst_row));
   switch (p.src_dtype) {
     case DType::f32: return pack_from<float>(p);
     case DType::bf16: return pack_from<bf16>(p);
