@@ -49,7 +49,7 @@ Napi::Value convert_back(const Napi::CallbackInfo& info) {
   if (bytes.size() % size != 0)
     throw_invalid(info.Env(), "Expected whole elements of " + std::to_string(size) + " bytes but received " +
                                   std::to_string(bytes.size()) + " bytes");
-  Napi::Float32Array values = Napi::Float32Array::New(info.Env(), bytes.size() / size);
+  Napi::Float32Array values = new_floats(info.Env(), static_cast<int64_t>(bytes.size() / size));
   visit_float_type(dtype, [&]<class T>(T) {
     for (size_t i = 0; i < values.ElementLength(); ++i) {
       T value;

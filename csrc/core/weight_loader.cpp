@@ -21,6 +21,9 @@ std::string reason(int error) {
   return std::generic_category().message(error);
 }
 
+// Reading and packing is bound by memory, not by arithmetic: more workers only take more buffers.
+constexpr int kMaxWorkers = 8;
+
 int64_t row_bytes(const WeightSegment& s) {
   return s.k * dtype_bytes(s.dtype);
 }
@@ -130,7 +133,7 @@ void WeightLoad::run() {
   };
   {
     std::vector<std::jthread> others;
-    const int wanted = static_cast<int>(std::min<size_t>(device_->threads(), pieces_.size()));
+    const int wanted = static_cast<int>(std::min({size_t{kMaxWorkers}, size_t(device_->threads()), pieces_.size()}));
     others.reserve(std::max(0, wanted - 1));
     try {
       for (int i = 1; i < wanted; ++i) others.emplace_back(guarded);

@@ -45,9 +45,9 @@ class WeightLoad {
   WeightLoad(std::shared_ptr<OpenDevice> device, std::vector<WeightSegment> segments,
              std::shared_ptr<LoadProgress> progress);
 
-  // Returns when every segment is in place; as many threads as the device has, this one included, read and pack. Throws
-  // Error: io (with path, offset and the system's reason), aborted after cancel(), or what packing reports. Peak extra
-  // memory: a buffer of kPieceBytes per thread (or one row, if longer).
+  // Returns when every segment is in place; as many threads as the device has (8 at most), this one included, read and
+  // pack. Throws Error: io (with path, offset and the system's reason), aborted after cancel(), or what packing
+  // reports. Peak extra memory: a buffer of kPieceBytes per thread (or one row, if longer).
   void run();
 
   static constexpr int64_t kPieceBytes = int64_t{4} << 20;
