@@ -32,24 +32,25 @@ struct Carver {
 
 // Sizes that follow from the shapes and dtypes alone.
 struct AttentionShape {
-  bool bf16_math;     // products of bf16 pairs; otherwise f32
   int64_t head_dim;   // hd
   int64_t group;      // query heads per KV head
-  int64_t words;      // 32-bit words of a row of q
+  int64_t pair;       // numbers in a word of a panel
+  int64_t q_words;    // words of a row of q
   int64_t columns;    // vectors of 16 outputs
   int64_t out_width;  // floats of a row of unfinished outputs
 };
 
 static inline AttentionShape attention_shape(const AttentionParams& p) {
   const int64_t hd = p.cache.head_dim;
-  const bool bf16_math = p.q.dtype == DType::bf16 && p.cache.dtype != DType::f32;
   const int64_t columns = ceil_div(hd, 16);
-  return {bf16_math, hd, p.num_heads / p.cache.num_kv_heads, bf16_math ? hd / 2 : hd, columns, columns * 16};
+  const bool f32_panels = p.cache.dtype == DType::f32;
+  const bool bf16_rows = p.q.dtype == DType::bf16 && !f32_panels;
+  return {hd, p.num_heads / p.cache.num_kv_heads, f32_panels ? 1 : 2, bf16_rows ? hd / 2 : hd, columns, columns * 16};
 }
 
 // One worker's memory for `rows` query rows.
 struct AttentionWork {
-  uint32_t* q;       // [rows, words]
+  uint32_t* q;       // [rows, q_words]
   int32_t* keys;     // [rows] keys of the split that the row sees; 0 when it is masked whole
   float* scores;     // [rows, 256] and then, in place, weights
   float* k_factor;   // [256] scale * s_k
@@ -59,16 +60,17 @@ struct AttentionWork {
 };
 
 static inline AttentionWork take_work(Carver& c, const AttentionShape& s, int64_t rows) {
-  const int64_t k_panel = ceil_div(s.words, 4) * 4 * kPanelKeys;
-  const int64_t v_panel = kPanelKeys / (s.bf16_math ? 2 : 1) * s.out_width;
+  const int64_t key_words = s.head_dim / s.pair;
+  const int64_t k_panel = ceil_div(key_words, 4) * 4 * kPanelKeys;
+  const int64_t v_panel = kPanelKeys / s.pair * s.out_width;
   AttentionWork w;
-  w.q = c.take<uint32_t>(rows * s.words);
+  w.q = c.take<uint32_t>(rows * s.q_words);
   w.keys = c.take<int32_t>(rows);
   w.scores = c.take<float>(rows * kAttentionSplit);
   w.k_factor = c.take<float>(kAttentionSplit);
   w.v_factor = c.take<float>(kAttentionSplit);
   w.panel = c.take<uint32_t>(k_panel > v_panel ? k_panel : v_panel);
-  w.staged = c.take<uint32_t>(kBlockTokens * ceil_div(s.words, 16) * 16);
+  w.staged = c.take<uint32_t>(kBlockTokens * ceil_div(key_words, 16) * 16);
   return w;
 }
 
@@ -86,14 +88,14 @@ static inline SplitKeys split_keys(const RowsView& half, int64_t sequence, int64
   return {blocks + begin / kBlockTokens, least(last_position + 1 - begin, kAttentionSplit), kv_head};
 }
 
-// Copies the group's rows of q for one position, as words of Dot.
+// Copies the group's rows of q for one position, as the words that Dot takes.
 template <class Dot>
 static inline void take_q(const AttentionParams& p, const AttentionShape& s, int64_t row, int64_t kv_head,
                           uint32_t* out) {
   const int64_t first = (row * p.num_heads + kv_head * s.group) * s.head_dim, count = s.group * s.head_dim;
   if (p.q.dtype == DType::f32) {
     __builtin_memcpy(out, static_cast<const float*>(p.q.data) + first, static_cast<size_t>(count) * sizeof(float));
-  } else if constexpr (Dot::kPerWord == 2) {
+  } else if constexpr (Dot::kWords < Dot::kPair) {
     __builtin_memcpy(out, static_cast<const bf16*>(p.q.data) + first, static_cast<size_t>(count) * sizeof(bf16));
   } else {
     const bf16* from = static_cast<const bf16*>(p.q.data) + first;
@@ -126,8 +128,7 @@ class SplitAttention {
       for (int64_t i = begin / kBlockTokens; i < least(begin / kBlockTokens + kPanelBlocks, blocks); ++i) {
         prefetch(keys, i + kPrefetchBlocks, blocks);
         const HeadBlock b = head_block(p_.cache, keys.blocks[i], keys.kv_head);
-        pack_k<Dot>(reinterpret_cast<const T*>(b.k), s_.head_dim, s_.words, w_.staged,
-                    w_.panel + i * kBlockTokens - begin);
+        pack_k(reinterpret_cast<const T*>(b.k), s_.head_dim, w_.staged, w_.panel + i * kBlockTokens - begin);
       }
       for (int64_t r = 0; r < rows; r += kTileRows) score(r, least(kTileRows, rows - r), begin);
     }
@@ -135,13 +136,13 @@ class SplitAttention {
       if (w_.keys[r] > 0)
         states[r] = softmax_split<Dot>(w_.scores + r * kAttentionSplit, w_.k_factor, w_.v_factor, w_.keys[r]);
     }
-    constexpr int64_t kBlockSteps = kBlockTokens / Dot::kPerWord;
+    constexpr int64_t kBlockSteps = kBlockTokens / Dot::kPair;
     for (int64_t begin = 0; begin < keys.keys; begin += kPanelKeys) {
       const int64_t first = begin / kBlockTokens;
       for (int64_t i = first; i < least(first + kPanelBlocks, blocks); ++i) {
         prefetch(keys, blocks + i + kPrefetchBlocks, blocks);
         const HeadBlock b = head_block(p_.cache, keys.blocks[i], keys.kv_head);
-        pack_v(Dot{}, reinterpret_cast<const T*>(b.v), s_.head_dim, s_.out_width,
+        pack_v(reinterpret_cast<const T*>(b.v), s_.head_dim, s_.out_width,
                w_.panel + (i - first) * kBlockSteps * s_.out_width);
       }
       for (int64_t r = 0; r < rows; r += kTileRows) weigh(r, least(kTileRows, rows - r), begin, out + r * s_.out_width);
@@ -179,13 +180,13 @@ class SplitAttention {
     for (int64_t r = row; r < row + rows; ++r) keys = w_.keys[r] > keys ? w_.keys[r] : keys;
     if (keys <= begin) return;
     multiply<Dot>(rows, ceil_div(least(keys - begin, kPanelKeys), 16),
-                  Product{.a = w_.q + row * s_.words,
-                          .a_stride = s_.words,
+                  Product{.a = w_.q + row * s_.q_words,
+                          .a_stride = s_.q_words,
                           .b = w_.panel,
                           .b_stride = kPanelKeys,
                           .out = w_.scores + row * kAttentionSplit + begin,
                           .out_stride = kAttentionSplit,
-                          .steps = s_.words,
+                          .steps = s_.head_dim / Dot::kPair,
                           .add = false});
   }
 
@@ -194,27 +195,26 @@ class SplitAttention {
   void weigh(int64_t row, int64_t rows, int64_t begin, float* out) const {
     int64_t shared = kPanelKeys;
     for (int64_t r = row; r < row + rows; ++r) shared = least(shared, seen(r, begin));
-    Product p{.a = reinterpret_cast<const uint32_t*>(w_.scores + row * kAttentionSplit) + begin / Dot::kPerWord,
+    shared -= shared % Dot::kPair;
+    const uint32_t* weights = reinterpret_cast<const uint32_t*>(w_.scores + row * kAttentionSplit);
+    Product p{.a = weights + row_words<Dot>(begin),
               .a_stride = kAttentionSplit,
               .b = w_.panel,
               .b_stride = s_.out_width,
               .out = out,
               .out_stride = s_.out_width,
-              .steps = shared / Dot::kPerWord,
+              .steps = shared / Dot::kPair,
               .add = begin > 0};
     if (p.steps > 0 || !p.add) multiply<Dot>(rows, s_.columns, p);
-    const uint32_t* a = p.a + p.steps;
     p.b += p.steps * p.b_stride;
     p.add = true;
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t rest = seen(row + r, begin) - shared / Dot::kPerWord * Dot::kPerWord;
-      p.a = a + r * kAttentionSplit;
+      const int64_t rest = seen(row + r, begin) - shared;
+      p.a = weights + r * kAttentionSplit + row_words<Dot>(begin + shared);
       p.out = out + r * s_.out_width;
-      p.steps = rest / Dot::kPerWord;
+      p.steps = rest / Dot::kPair;
       if (p.steps > 0) multiply<Dot>(1, s_.columns, p);
-      if constexpr (Dot::kPerWord == 2) {
-        if (rest % 2 != 0) weigh_one(p.a[p.steps], p.b + p.steps * p.b_stride, p.out);
-      }
+      if (rest % Dot::kPair != 0) weigh_one(p.a[p.steps * Dot::kWords], p.b + p.steps * p.b_stride, p.out);
     }
   }
 
@@ -227,7 +227,8 @@ class SplitAttention {
   void weigh_one(uint32_t weight, const uint32_t* pairs, float* out) const {
     const __m512i word = _mm512_set1_epi32(static_cast<int32_t>(weight));
     for (int64_t c = 0; c < s_.columns; ++c) {
-      const __m512i first = _mm512_and_si512(_mm512_loadu_si512(pairs + 16 * c), _mm512_set1_epi32(0xffff));
+      const __m512i first =
+          Dot::column(_mm512_and_si512(_mm512_loadu_si512(pairs + 16 * c), _mm512_set1_epi32(0xffff)), 0);
       _mm512_storeu_ps(out + 16 * c, Dot::step(_mm512_loadu_ps(out + 16 * c), word, first));
     }
   }
@@ -252,12 +253,13 @@ static inline void write_row(const AttentionParams& p, const AttentionShape& s, 
   }
 }
 
-// Calls f(Dot, T) with the arithmetic of the shape and the cache's element type.
+// Calls f(Dot, T) with the arithmetic that belongs to q's and the cache's dtypes, and the cache's element type.
 template <class F>
-static inline void visit_attention(const AttentionParams& p, const AttentionShape& s, F&& f) {
+static inline void visit_attention(const AttentionParams& p, F&& f) {
+  const bool bf16_q = p.q.dtype == DType::bf16;
   switch (p.cache.dtype) {
-    case DType::fp8_e4m3: return s.bf16_math ? f(DotBf16{}, fp8_e4m3{}) : f(DotF32{}, fp8_e4m3{});
-    case DType::bf16: return s.bf16_math ? f(DotBf16{}, bf16{}) : f(DotF32{}, bf16{});
+    case DType::fp8_e4m3: return bf16_q ? f(DotBf16{}, fp8_e4m3{}) : f(DotMixed{}, fp8_e4m3{});
+    case DType::bf16: return bf16_q ? f(DotBf16{}, bf16{}) : f(DotMixed{}, bf16{});
     default: return f(DotF32{}, float{});
   }
 }

@@ -136,7 +136,7 @@ class Decode {
     const SplitKeys keys = split_keys(p_.half, rows_.sequence[index], split, p_.half.positions[row], kv_head);
     for (int64_t r = 0; r < s.group; ++r) work.keys[r] = static_cast<int32_t>(keys.keys);
     const Partial to = partial(slot);
-    visit_attention(p_, s, [&]<class Dot, class T>(Dot, T) {
+    visit_attention(p_, [&]<class Dot, class T>(Dot, T) {
       take_q<Dot>(p_, s, row, kv_head, work.q);
       SplitAttention<Dot, T>(p_, s, work).run(keys, s.group, to.states, to.out);
     });

@@ -1,8 +1,7 @@
-// From pages to panels: K of 64 keys with keys across, V of 64 keys with the head's dimensions across, both as words of
-// the product in attention_tile.h. Panels hold bf16 pairs (bf16 and fp8 caches widen exactly) or f32.
+// From pages to panels: K of 64 keys with keys across, V of 64 keys with the head's dimensions across, as the words
+// that attention_tile.h multiplies: bf16 pairs from bf16 and fp8 caches (e4m3 widens exactly), f32 from f32 caches.
 #pragma once
 
-#include "backends/cpu/avx512/attention_tile.h"
 #include "backends/cpu/avx512/lanes.h"
 #include "backends/cpu/cache_layout.h"
 
@@ -26,38 +25,20 @@ static inline __m512i fp8_to_bf16(__m256i codes) {
   return _mm512_or_si512(value, _mm512_slli_epi16(_mm512_andnot_si512(_mm512_set1_epi16(0x7f), wide), 8));
 }
 
-// 32 bf16 numbers from dimension d of a row of hd, zero beyond its end.
-static inline __m512i load_bf16(const bf16* row, int64_t d, int64_t hd) {
+template <class T>
+static constexpr int64_t kPanelPair = sizeof(T) == sizeof(float) ? 1 : 2;  // numbers in a word of a panel
+
+// 16 words from dimension d of a row of hd, zero beyond its end.
+static inline __m512i load_words(const bf16* row, int64_t d, int64_t hd) {
   return _mm512_maskz_loadu_epi16(first_lanes32(hd - d), row + d);
 }
 
-static inline __m512i load_bf16(const fp8_e4m3* row, int64_t d, int64_t hd) {
+static inline __m512i load_words(const fp8_e4m3* row, int64_t d, int64_t hd) {
   return fp8_to_bf16(_mm256_maskz_loadu_epi8(first_lanes32(hd - d), row + d));
 }
 
-// 16 f32 numbers from dimension d of a row of hd, zero beyond its end.
-static inline __m512i load_f32(const float* row, int64_t d, int64_t hd) {
+static inline __m512i load_words(const float* row, int64_t d, int64_t hd) {
   return _mm512_castps_si512(load_lanes(row + d, first_lanes(hd - d)));
-}
-
-static inline __m512i load_f32(const bf16* row, int64_t d, int64_t hd) {
-  return _mm512_castps_si512(load_lanes(row + d, first_lanes(hd - d)));
-}
-
-static inline __m512i load_f32(const fp8_e4m3* row, int64_t d, int64_t hd) {
-  const __m128i codes = _mm_maskz_loadu_epi8(first_lanes(hd - d), row + d);
-  const __m512i halves = fp8_to_bf16(_mm256_castsi128_si256(codes));
-  return _mm512_castps_si512(widen_bf16(_mm512_castsi512_si256(halves)));
-}
-
-template <class T>
-static inline __m512i load_words(DotBf16, const T* row, int64_t d, int64_t hd) {
-  return load_bf16(row, d, hd);
-}
-
-template <class T>
-static inline __m512i load_words(DotF32, const T* row, int64_t d, int64_t hd) {
-  return load_f32(row, d, hd);
 }
 
 // Four words of 16 rows, transposed: out[j][row] = rows[row][j]. The loads place row i, i+4, i+8, i+12 in the quarters
@@ -81,18 +62,18 @@ static inline void transpose_quad(const std::byte* rows, int64_t row_bytes, uint
   _mm512_storeu_si512(out + 3 * out_stride, _mm512_unpackhi_epi64(high01, high23));
 }
 
-// The 16 keys of one block to columns [16 lanes] of a K panel [words][64 keys]; `words` is a row's length in words of
-// Dot. `rows` has room for 16 rows of whole vectors; the panel has room for a multiple of four words.
-template <class Dot, class T>
-static inline void pack_k(const T* k, int64_t hd, int64_t words, uint32_t* rows, uint32_t* panel) {
+// The 16 keys of one block to columns [16 lanes] of a K panel [words][64 keys], words = hd / kPanelPair. `rows` has
+// room for 16 rows of whole vectors; the panel has room for a multiple of four words.
+template <class T>
+static inline void pack_k(const T* k, int64_t hd, uint32_t* rows, uint32_t* panel) {
+  const int64_t words = hd / kPanelPair<T>;
   const std::byte* from = reinterpret_cast<const std::byte*>(k);
   int64_t row_bytes = hd * static_cast<int64_t>(sizeof(T));
-  constexpr bool kAsStored = sizeof(T) * Dot::kPerWord == 4;
-  if (!kAsStored || words % 4 != 0) {  // widened first, and never read beyond the last row of a page
+  if (sizeof(T) == 1 || words % 4 != 0) {  // widened first; and a page is never read beyond its last row
     const int64_t stride = (words + 15) / 16 * 16;
     for (int64_t r = 0; r < kBlockTokens; ++r) {
       for (int64_t i = 0; i < words; i += 16)
-        _mm512_storeu_si512(rows + r * stride + i, load_words(Dot{}, k + r * hd, i * Dot::kPerWord, hd));
+        _mm512_storeu_si512(rows + r * stride + i, load_words(k + r * hd, i * kPanelPair<T>, hd));
     }
     from = reinterpret_cast<const std::byte*>(rows);
     row_bytes = stride * 4;
@@ -103,24 +84,23 @@ static inline void pack_k(const T* k, int64_t hd, int64_t words, uint32_t* rows,
 // The 16 keys of one block to rows of a V panel: [keys / 2][stride][2] bf16 or [keys][stride] f32, stride a multiple of
 // 16 and at least hd.
 template <class T>
-static inline void pack_v(DotBf16, const T* v, int64_t hd, int64_t stride, uint32_t* panel) {
+static inline void pack_v(const T* v, int64_t hd, int64_t stride, uint32_t* panel) {
   alignas(64) static constexpr uint16_t kLow[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
                                                     8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
   const __m512i low = _mm512_load_si512(kLow);
   const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
   for (int64_t key = 0; key < kBlockTokens; key += 2, panel += stride) {
     for (int64_t d = 0; d < hd; d += 32) {
-      const __m512i even = load_bf16(v + key * hd, d, hd), odd = load_bf16(v + (key + 1) * hd, d, hd);
+      const __m512i even = load_words(v + key * hd, d, hd), odd = load_words(v + (key + 1) * hd, d, hd);
       _mm512_storeu_si512(panel + d, _mm512_permutex2var_epi16(even, low, odd));
       if (d + 16 < stride) _mm512_storeu_si512(panel + d + 16, _mm512_permutex2var_epi16(even, high, odd));
     }
   }
 }
 
-template <class T>
-static inline void pack_v(DotF32, const T* v, int64_t hd, int64_t stride, uint32_t* panel) {
+static inline void pack_v(const float* v, int64_t hd, int64_t stride, uint32_t* panel) {
   for (int64_t key = 0; key < kBlockTokens; ++key, panel += stride) {
-    for (int64_t d = 0; d < hd; d += 16) _mm512_storeu_si512(panel + d, load_f32(v + key * hd, d, hd));
+    for (int64_t d = 0; d < hd; d += 16) _mm512_storeu_si512(panel + d, load_words(v + key * hd, d, hd));
   }
 }
 

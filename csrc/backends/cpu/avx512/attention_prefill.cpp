@@ -62,7 +62,7 @@ void attend(const AttentionParams& p, const Plan& plan, const Piece& piece, Carv
   const Rows r = take_rows(memory, s, plan.rows);
   const int64_t rows = (piece.end - piece.begin) * s.group;
   for (int64_t i = piece.begin; i < piece.end; ++i)
-    take_q<Dot>(p, s, i, piece.kv_head, r.work.q + (i - piece.begin) * s.group * s.words);
+    take_q<Dot>(p, s, i, piece.kv_head, r.work.q + (i - piece.begin) * s.group * s.q_words);
 
   const SplitAttention<Dot, T> attention(p, s, r.work);
   const int64_t last = p.half.positions[piece.end - 1];
@@ -115,7 +115,7 @@ Status attention_prefill(const AttentionParams& p, const Context& c) {
     const int64_t begin = half.query_start[b] + block * plan_.positions;
     const Piece piece{b, begin, least(begin + plan_.positions, half.query_start[b + 1]), index % kv_heads};
     const Carver memory{c.scratch + plan_.header_bytes + static_cast<size_t>(worker) * plan_.worker_bytes};
-    visit_attention(p, plan_.shape, [&]<class Dot, class T>(Dot, T) { attend<Dot, T>(p, plan_, piece, memory); });
+    visit_attention(p, [&]<class Dot, class T>(Dot, T) { attend<Dot, T>(p, plan_, piece, memory); });
   });
   return {};
 }

@@ -11,26 +11,49 @@ namespace swiftkv::cpu::avx512 {
 inline constexpr int kTileRows = 6;     // with 4 vectors across: 24 accumulators of the 32 registers
 inline constexpr int kTileColumns = 4;  // vectors of 16
 
-// A step multiplies one word (32 bits) of a row by 16 words of a panel: a pair of bf16 numbers or one f32 number.
+// Panels hold words of 32 bits: pairs of bf16 numbers (bf16 and fp8 caches) or one f32 number. A step multiplies the
+// numbers of one word by their partners in a row (kWords words of `a`: a bf16 pair, two f32 numbers, or one).
+
+// bf16 rows, bf16 panels: both products of a pair at once.
 struct DotBf16 {
-  static constexpr int kPerWord = 2;
+  static constexpr int kPair = 2, kWords = 1;
+  static inline __m512i column(__m512i pairs, int) { return pairs; }
   static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
 };
 
-struct DotF32 {
-  static constexpr int kPerWord = 1;
+// f32 rows, bf16 panels: the first of a pair, then the second, widened in registers.
+struct DotMixed {
+  static constexpr int kPair = 2, kWords = 2;
+  static inline __m512i column(__m512i pairs, int which) {
+    return which == 0 ? _mm512_slli_epi32(pairs, 16) : _mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
+  }
   static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
   }
 };
 
+// f32 rows, f32 panels.
+struct DotF32 {
+  static constexpr int kPair = 1, kWords = 1;
+  static inline __m512i column(__m512i words, int) { return words; }
+  static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
+  }
+};
+
+// Words of a row that hold its first `numbers` numbers (even, where they are bf16 pairs).
+template <class Dot>
+static inline int64_t row_words(int64_t numbers) {
+  return numbers * Dot::kWords / Dot::kPair;
+}
+
 // out[r][16 c ..] (+)= sum over i of a[r][i] * b[i][16 c ..], i ascending.
 struct Product {
-  const uint32_t* a;  // [rows, steps] words
+  const uint32_t* a;  // [rows, steps * kWords]
   int64_t a_stride;
-  const uint32_t* b;  // [steps, 16 columns] words
+  const uint32_t* b;  // [steps, 16 columns]
   int64_t b_stride;
   float* out;  // [rows, 16 columns]
   int64_t out_stride;
@@ -50,15 +73,18 @@ static void multiply_tile(const Product& p) {
   const uint32_t* a = p.a;
   const uint32_t* b = p.b;
   const int64_t a_stride = p.a_stride, b_stride = p.b_stride;
-  for (int64_t i = 0; i < p.steps; ++i, ++a, b += b_stride) {
-    __m512i column[C];
+  for (int64_t i = 0; i < p.steps; ++i, a += Dot::kWords, b += b_stride) {
+#pragma GCC unroll 2
+    for (int w = 0; w < Dot::kWords; ++w) {
+      __m512i column[C];
 #pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) column[c] = _mm512_loadu_si512(b + 16 * c);
+      for (int c = 0; c < C; ++c) column[c] = Dot::column(_mm512_loadu_si512(b + 16 * c), w);
 #pragma GCC unroll 6
-    for (int r = 0; r < R; ++r) {
-      const __m512i word = _mm512_set1_epi32(static_cast<int32_t>(a[r * a_stride]));
+      for (int r = 0; r < R; ++r) {
+        const __m512i word = _mm512_set1_epi32(static_cast<int32_t>(a[r * a_stride + w]));
 #pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) sums[r][c] = Dot::step(sums[r][c], word, column[c]);
+        for (int c = 0; c < C; ++c) sums[r][c] = Dot::step(sums[r][c], word, column[c]);
+      }
     }
   }
 #pragma GCC unroll 6
@@ -103,16 +129,17 @@ static inline float finite_base(float max) {
   return max == -__builtin_inff() ? 0.0f : max;
 }
 
-static inline void store_weights(DotBf16, float* row, int64_t i, __m512 w) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<uint16_t*>(row) + i), narrow_bf16(w));
+template <class Dot>
+static inline void store_weights(float* row, int64_t i, __m512 w) {
+  if constexpr (Dot::kWords < Dot::kPair)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<uint16_t*>(row) + i), narrow_bf16(w));
+  else
+    _mm512_storeu_ps(row + i, w);
 }
 
-static inline void store_weights(DotF32, float* row, int64_t i, __m512 w) {
-  _mm512_storeu_ps(row + i, w);
-}
-
-// Softmax over the first `keys` (1..256) raw scores of one split. In place: the row becomes the weights of V, words of
-// Dot, zero from `keys` to the end of its vector. k_factor[key] scales the score, v_factor[key] the weight.
+// Softmax over the first `keys` (1..256) raw scores of one split. In place: the row becomes the weights of V, as the
+// words that Dot takes, zero from `keys` to the end of its vector. k_factor[key] scales the score, v_factor[key] the
+// weight.
 template <class Dot>
 static inline SoftmaxState softmax_split(float* row, const float* k_factor, const float* v_factor, int64_t keys) {
   const __m512 nothing = _mm512_set1_ps(-__builtin_inff());
@@ -129,7 +156,7 @@ static inline SoftmaxState softmax_split(float* row, const float* k_factor, cons
   for (int64_t i = 0; i < keys; i += 16) {
     const __m512 e = exp_lanes(_mm512_sub_ps(_mm512_loadu_ps(row + i), base));
     sum = _mm512_add_ps(sum, e);
-    store_weights(Dot{}, row, i, _mm512_maskz_mul_ps(first_lanes(keys - i), e, _mm512_loadu_ps(v_factor + i)));
+    store_weights<Dot>(row, i, _mm512_maskz_mul_ps(first_lanes(keys - i), e, _mm512_loadu_ps(v_factor + i)));
   }
   return {max, sum_lanes(sum)};
 }
