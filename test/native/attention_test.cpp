@@ -220,14 +220,15 @@ void run_chunk(const LevelDevice& device, const Problem& p, int64_t first, int64
 
 TEST_CASE("attention: chunks of any size, decode steps and threads give the bits of the whole prompt") {
   for_each_level([](cpu::CpuLevel level) {
-    for (const HeadShape& heads : {HeadShape{4, 2, 64}, HeadShape{5, 1, 80}, HeadShape{8, 1, 16}})
+    for (const HeadShape& heads : {HeadShape{2, 1, 64}, HeadShape{3, 1, 80}, HeadShape{4, 2, 16}})
       for (const CacheKind& kind : kCacheKinds)
         for (DType type : {DType::f32, DType::bf16}) {
           INFO("hd ", heads.head_dim, " cache ", text(kind.name), " q ", text(dtype_name(type)));
-          const int32_t length = 275;
+          const int32_t length = 267;
           Problem p(heads, kind, type, {{length, length}}, 4);
           const std::vector<float> whole = p.run(LevelDevice(level));
           for (int threads : {1, 2, 3}) {
+            if (threads > 1 && heads.head_dim != 64) continue;
             const LevelDevice device(level, threads);
             CHECK(bit_difference(p.run(device), whole) == "");
             for (int64_t size : {1, 7, 16, 100}) {

@@ -41,7 +41,7 @@ TEST_CASE("memory is resident once allocated and gone once released") {
   REQUIRE(cpu::allocate(bytes, &data).ok());
   CHECK(resident_bytes() >= before + bytes * 9 / 10);
   cpu::release(data, bytes);
-  CHECK(resident_bytes() <= before + bytes / 10);
+  CHECK(resident_bytes() <= before + bytes / 4);  // a sanitizer keeps an eighth, its shadow
 }
 
 TEST_CASE("memory that cannot be had is an error, not an abort") {
