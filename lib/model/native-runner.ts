@@ -61,6 +61,8 @@ export class NativeModelRunner implements LoadedModel {
   #score: Score | null = null;
   #scoring: Promise<unknown> = Promise.resolve();
   #disposed: Promise<void> | null = null;
+  /** Stops scoring between its steps too, where a cancelled program would know nothing of it. */
+  readonly #closing = new AbortController();
 
   constructor(parts: RunnerParts) {
     const { binding, device, capacity, pool } = parts;
@@ -124,9 +126,10 @@ export class NativeModelRunner implements LoadedModel {
   async logits(tokenIds: ArrayLike<number>, blocks: ArrayLike<number>, signal?: AbortSignal): Promise<Float32Array> {
     this.#requireAlive();
     const score = this.#scoreProgram();
+    const stop = signal === undefined ? this.#closing.signal : AbortSignal.any([this.#closing.signal, signal]);
     const result = this.#scoring.then(() => {
       this.#requireAlive();
-      return scoreSequence(score, tokenIds, blocks, signal);
+      return scoreSequence(score, tokenIds, blocks, stop);
     });
     this.#scoring = result.catch(() => {});
     return result;
@@ -163,7 +166,7 @@ export class NativeModelRunner implements LoadedModel {
   }
 
   async #close(): Promise<void> {
-    this.#score?.program.cancel();
+    this.#closing.abort();
     await Promise.all(this.#programs.map((program) => program.idle()));
     await this.#scoring;
     this.device.close();
