@@ -18,7 +18,7 @@ export interface DemoDocument {
 const words = (text: string) => text.trim().split(/\s+/);
 
 const firstNames = words(`Ada Adam Agnes Alan Albert Alice Amos Amy Andrew Anna Anton Arthur Astrid Basil Beatrice Bruno
-  Calvin Carol Cecil Clara Claude Colin Cora Cyrus Daisy Daniel Dennis Dora Edgar Edith Edmund Elena Eliza Emil Esther
+  Calvin Carol Cecil Clara Colin Cora Cyrus Daisy Daniel Dennis Dora Edgar Edith Edmund Elena Eliza Emil Esther
   Felix Flora Frances Gerald Gloria Greta Gustav Harriet Hector Helen Hilda Horace Hugo Igor Irene Isaac Ivy Jasper Joan
   Jonas Julia Karl Laura Leon Lewis Linda Lucy Mabel Magnus Marcus Martha Matilda Miles Mina Nathan Nina Norman Olga
   Otto Pamela Pearl Phoebe Quentin Ralph Rhoda Roland Rosa Rufus Ruth Silas Simon Sofia Stella Sybil Thelma Toby Ursula
