@@ -106,98 +106,56 @@ static inline void take_q(const AttentionParams& p, const AttentionShape& s, int
   }
 }
 
+// Fetches one part (K or V) of a block ahead of its use: block tables hide the order of pages from the hardware.
+static inline void prefetch_part(const std::byte* part, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(part + i), _MM_HINT_T0);
+}
+
+inline constexpr int64_t kPrefetchBlocks = 3;  // measured on Zen 5: decode gains up to 3, nothing beyond
+
 template <class Dot, class T>
 class SplitAttention {
  public:
   SplitAttention(const AttentionParams& p, const AttentionShape& s, const AttentionWork& w) : p_(p), s_(s), w_(w) {}
 
-  // Fetches what run() reads first; for a split that no run() before it named as next.
-  void begin(const SplitKeys& keys) const {
-    for (int64_t i = 0; i < kAheadBlocks; ++i) fetch(keys, nullptr, i);
-  }
-
   // For each of `rows` rows: state and out [rows, out_width] from the first w.keys[row] keys of the split. Rows that
-  // see none get no state. The first pages of `next`, if given, are fetched on the way.
-  void run(const SplitKeys& keys, const SplitKeys* next, int64_t rows, SoftmaxState* states, float* out) const {
+  // see none get no state.
+  void run(const SplitKeys& keys, int64_t rows, SoftmaxState* states, float* out) const {
     const int64_t blocks = ceil_div(keys.keys, kBlockTokens);
+    for (int64_t i = 0; i < least(kPrefetchBlocks, blocks); ++i) prefetch(keys, i, blocks);
     take_factors(keys, blocks);
-    for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
-      const int64_t end = least(first + kPanelBlocks, blocks);
-      for (int64_t i = first; i < end; ++i) {
-        if (i + kFetchedByProduct < end) fetch(keys, next, i + kAheadBlocks);
+    for (int64_t begin = 0; begin < keys.keys; begin += kPanelKeys) {
+      for (int64_t i = begin / kBlockTokens; i < least(begin / kBlockTokens + kPanelBlocks, blocks); ++i) {
+        prefetch(keys, i + kPrefetchBlocks, blocks);
         const HeadBlock b = head_block(p_.cache, keys.blocks[i], keys.kv_head);
-        pack_k(reinterpret_cast<const T*>(b.k), s_.head_dim, w_.staged, w_.panel + (i - first) * kBlockTokens);
+        pack_k(reinterpret_cast<const T*>(b.k), s_.head_dim, w_.staged, w_.panel + i * kBlockTokens - begin);
       }
-      const Ahead ahead = ahead_of(keys, next, end + kAheadBlocks, end - first);
-      for (int64_t r = 0; r < rows; r += kTileRows)
-        score(r, least(kTileRows, rows - r), first * kBlockTokens, r == 0 ? ahead : nothing_ahead());
+      for (int64_t r = 0; r < rows; r += kTileRows) score(r, least(kTileRows, rows - r), begin);
     }
     for (int64_t r = 0; r < rows; ++r) {
       if (w_.keys[r] > 0)
         states[r] = softmax_split<Dot>(w_.scores + r * kAttentionSplit, w_.k_factor, w_.v_factor, w_.keys[r]);
     }
     constexpr int64_t kBlockSteps = kBlockTokens / Dot::kPair;
-    for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
-      const int64_t end = least(first + kPanelBlocks, blocks);
-      for (int64_t i = first; i < end; ++i) {
-        if (i + kFetchedByProduct < end) fetch(keys, next, blocks + i + kAheadBlocks);
+    for (int64_t begin = 0; begin < keys.keys; begin += kPanelKeys) {
+      const int64_t first = begin / kBlockTokens;
+      for (int64_t i = first; i < least(first + kPanelBlocks, blocks); ++i) {
+        prefetch(keys, blocks + i + kPrefetchBlocks, blocks);
         const HeadBlock b = head_block(p_.cache, keys.blocks[i], keys.kv_head);
         pack_v(reinterpret_cast<const T*>(b.v), s_.head_dim, s_.out_width,
                w_.panel + (i - first) * kBlockSteps * s_.out_width);
       }
-      const Ahead ahead = ahead_of(keys, next, blocks + end + kAheadBlocks, end - first);
-      for (int64_t r = 0; r < rows; r += kTileRows)
-        weigh(r, least(kTileRows, rows - r), first * kBlockTokens, out + r * s_.out_width,
-              r == 0 ? ahead : nothing_ahead());
+      for (int64_t r = 0; r < rows; r += kTileRows) weigh(r, least(kTileRows, rows - r), begin, out + r * s_.out_width);
     }
   }
 
  private:
-  // Memory is fetched four blocks ahead, part by part in the order in which run() walks them: K of every block, V of
-  // every block, then K of the next split. While a panel is packed the first parts of the next one are asked for, and
-  // its last two during the product with it, so that reading never stops.
-  // Measured on Zen 5, decode at a context of 8192: 4 and 2 are best or within noise for all cache dtypes.
-  static constexpr int64_t kAheadBlocks = 4;
-  static constexpr int64_t kFetchedByProduct = 2;
-
-  struct Ahead {
-    const std::byte* parts[kFetchedByProduct];
-    bool any;
-  };
-
-  // Null beyond the end.
-  const std::byte* part(const SplitKeys& keys, const SplitKeys* next, int64_t index) const {
-    const int64_t blocks = ceil_div(keys.keys, kBlockTokens);
-    if (index < blocks) return head_block(p_.cache, keys.blocks[index], keys.kv_head).k;
-    if (index < 2 * blocks) return head_block(p_.cache, keys.blocks[index - blocks], keys.kv_head).v;
-    if (next == nullptr || (index - 2 * blocks) * kBlockTokens >= next->keys) return nullptr;
-    return head_block(p_.cache, next->blocks[index - 2 * blocks], next->kv_head).k;
-  }
-
-  int64_t part_bytes() const { return kBlockTokens * s_.head_dim * static_cast<int64_t>(sizeof(T)); }
-
-  // Inlined by force: GCC finds that a function of nothing but prefetches has no effect, and drops its calls.
-  [[gnu::always_inline]] void fetch(const SplitKeys& keys, const SplitKeys* next, int64_t index) const {
-    const std::byte* from = part(keys, next, index);
-    if (from == nullptr) return;
-    for (int64_t i = 0; i < part_bytes(); i += 64) prefetch_line(from + i);
-  }
-
-  Ahead nothing_ahead() const {
-    const std::byte* near = reinterpret_cast<const std::byte*>(w_.panel);
-    return {{near, near}, false};
-  }
-
-  // The last parts before index `end`, at most `count`.
-  Ahead ahead_of(const SplitKeys& keys, const SplitKeys* next, int64_t end, int64_t count) const {
-    Ahead ahead = nothing_ahead();
-    for (int64_t i = 0; i < least(count, kFetchedByProduct); ++i) {
-      const std::byte* from = part(keys, next, end - 1 - i);
-      if (from == nullptr) continue;
-      ahead.parts[i] = from;
-      ahead.any = true;
-    }
-    return ahead;
+  // Parts in the order in which run() walks them: K of every block, then V of every block.
+  void prefetch(const SplitKeys& keys, int64_t part, int64_t blocks) const {
+    if (part >= 2 * blocks) return;
+    const bool is_v = part >= blocks;
+    const HeadBlock b = head_block(p_.cache, keys.blocks[is_v ? part - blocks : part], keys.kv_head);
+    prefetch_part(is_v ? b.v : b.k, kBlockTokens * s_.head_dim * static_cast<int64_t>(sizeof(T)));
   }
 
   void take_factors(const SplitKeys& keys, int64_t blocks) const {
@@ -217,11 +175,10 @@ class SplitAttention {
   }
 
   // Raw scores of a tile of rows with the panel of keys from `begin` on, as far as any row of the tile sees.
-  void score(int64_t row, int64_t rows, int64_t begin, const Ahead& ahead) const {
+  void score(int64_t row, int64_t rows, int64_t begin) const {
     int64_t keys = 0;
     for (int64_t r = row; r < row + rows; ++r) keys = w_.keys[r] > keys ? w_.keys[r] : keys;
     if (keys <= begin) return;
-    const int64_t steps = s_.head_dim / Dot::kPair;
     multiply<Dot>(rows, ceil_div(least(keys - begin, kPanelKeys), 16),
                   Product{.a = w_.q + row * s_.q_words,
                           .a_stride = s_.q_words,
@@ -229,15 +186,13 @@ class SplitAttention {
                           .b_stride = kPanelKeys,
                           .out = w_.scores + row * kAttentionSplit + begin,
                           .out_stride = kAttentionSplit,
-                          .steps = steps,
-                          .add = false,
-                          .ahead = {ahead.parts[0], ahead.parts[1]},
-                          .ahead_step = ahead.any ? part_bytes() / steps : 0});
+                          .steps = s_.head_dim / Dot::kPair,
+                          .add = false});
   }
 
   // Adds the panel's V, weighted, to a tile of outputs (the first panel starts them). A row takes its own keys and not
   // one more, not even with weight 0: a later key may hold anything.
-  void weigh(int64_t row, int64_t rows, int64_t begin, float* out, const Ahead& ahead) const {
+  void weigh(int64_t row, int64_t rows, int64_t begin, float* out) const {
     int64_t shared = kPanelKeys;
     for (int64_t r = row; r < row + rows; ++r) shared = least(shared, seen(r, begin));
     shared -= shared % Dot::kPair;
@@ -249,14 +204,10 @@ class SplitAttention {
               .out = out,
               .out_stride = s_.out_width,
               .steps = shared / Dot::kPair,
-              .add = begin > 0,
-              .ahead = {ahead.parts[0], ahead.parts[1]},
-              .ahead_step = 0};
-    if (ahead.any && p.steps > 0) p.ahead_step = part_bytes() / (p.steps * strips(s_.columns));
+              .add = begin > 0};
     if (p.steps > 0 || !p.add) multiply<Dot>(rows, s_.columns, p);
     p.b += p.steps * p.b_stride;
     p.add = true;
-    p.ahead_step = 0;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t rest = seen(row + r, begin) - shared;
       p.a = weights + r * kAttentionSplit + row_words<Dot>(begin + shared);

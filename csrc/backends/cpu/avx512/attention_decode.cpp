@@ -11,10 +11,6 @@ namespace {
 constexpr int64_t kWaveBytes = 2 << 20;
 constexpr int64_t kPiecesPerThread = 8;
 
-// A thread takes several pieces in a row where there are many, and fetches each one's first pages during the one
-// before.
-constexpr int64_t kRunPieces = 8;
-
 // An unfinished row: the group's states and outputs.
 struct Partial {
   SoftmaxState* states;  // [rows]
@@ -102,11 +98,7 @@ class Decode {
     const int64_t pieces = rows_.first_piece[rows_.count];
     for (int64_t begin = 0; begin < pieces; begin += plan_.wave_pieces) {
       const int64_t end = least(begin + plan_.wave_pieces, pieces);
-      const int64_t fair = ceil_div(end - begin, kPiecesPerThread * c_.threads), length = least(fair, kRunPieces);
-      c_.parallel_for(ceil_div(end - begin, length), [&](int64_t i, int worker) {
-        const int64_t from = begin + i * length;
-        attend(from, least(from + length, end), from - begin, worker);
-      });
+      c_.parallel_for(end - begin, [&](int64_t i, int worker) { attend(begin + i, i, worker); });
       const int64_t first = rows_.of_piece(begin), last = rows_.of_piece(end - 1);
       const int64_t heads = p_.cache.num_kv_heads;
       c_.parallel_for((last - first + 1) * heads,
@@ -133,41 +125,21 @@ class Decode {
     return p;
   }
 
-  struct Piece {
-    int64_t row, kv_head;
-    SplitKeys keys;
-  };
-
-  Piece piece_at(int64_t piece) const {
+  void attend(int64_t piece, int64_t slot, int worker) const {
+    const AttentionShape& s = plan_.shape;
     const int64_t index = rows_.of_piece(piece), row = rows_.row[index];
     const int64_t within = piece - rows_.first_piece[index];
     const int64_t split = within / p_.cache.num_kv_heads, kv_head = within % p_.cache.num_kv_heads;
-    return {row, kv_head, split_keys(p_.half, rows_.sequence[index], split, p_.half.positions[row], kv_head)};
-  }
-
-  // Pieces [begin, end), whose partial results go to consecutive slots.
-  void attend(int64_t begin, int64_t end, int64_t slot, int worker) const {
-    visit_attention(p_, [&]<class Dot, class T>(Dot, T) { attend_run<Dot, T>(begin, end, slot, worker); });
-  }
-
-  template <class Dot, class T>
-  void attend_run(int64_t begin, int64_t end, int64_t slot, int worker) const {
-    const AttentionShape& s = plan_.shape;
     Carver memory{partials().base + static_cast<size_t>(plan_.wave_pieces) * plan_.partial_bytes +
                   2 * plan_.carry_bytes + static_cast<size_t>(worker) * plan_.worker_bytes};
     const AttentionWork work = take_work(memory, s, s.group);
-    const SplitAttention<Dot, T> attention(p_, s, work);
-    Piece piece = piece_at(begin);
-    attention.begin(piece.keys);
-    for (int64_t i = begin; i < end; ++i, ++slot) {
-      const bool last = i + 1 == end;
-      const Piece next = last ? piece : piece_at(i + 1);
-      for (int64_t r = 0; r < s.group; ++r) work.keys[r] = static_cast<int32_t>(piece.keys.keys);
-      take_q<Dot>(p_, s, piece.row, piece.kv_head, work.q);
-      const Partial to = partial(slot);
-      attention.run(piece.keys, last ? nullptr : &next.keys, s.group, to.states, to.out);
-      piece = next;
-    }
+    const SplitKeys keys = split_keys(p_.half, rows_.sequence[index], split, p_.half.positions[row], kv_head);
+    for (int64_t r = 0; r < s.group; ++r) work.keys[r] = static_cast<int32_t>(keys.keys);
+    const Partial to = partial(slot);
+    visit_attention(p_, [&]<class Dot, class T>(Dot, T) {
+      take_q<Dot>(p_, s, row, kv_head, work.q);
+      SplitAttention<Dot, T>(p_, s, work).run(keys, s.group, to.states, to.out);
+    });
   }
 
   // Merges the splits of one row and KV head that the wave [begin, end) holds, and writes the row after its last.

@@ -10,20 +10,19 @@ namespace swiftkv::cpu::avx512 {
 inline constexpr int64_t kPanelKeys = 64;
 inline constexpr int64_t kPanelBlocks = kPanelKeys / kBlockTokens;
 
-// 32 codes as bf16. Most only move their fields; those with exponent 0 (the multiples of 2^-9 up to 7) and NaN are
-// looked up by their low five bits.
+// 32 codes as bf16. Codes with exponent 0 are the multiples of 2^-9 up to 7, looked up; the rest only move their
+// fields.
 static inline __m512i fp8_to_bf16(__m256i codes) {
-  alignas(64) static constexpr uint16_t kSpecial[32] = {
-      0x0000, 0x3b00, 0x3b80, 0x3bc0, 0x3c00, 0x3c20, 0x3c40, 0x3c60, 0, 0, 0, 0, 0, 0, 0, 0,
-      0,      0,      0,      0,      0,      0,      0,      0,      0, 0, 0, 0, 0, 0, 0, 0x7fc0};
+  alignas(64) static constexpr uint16_t kSubnormal[32] = {0x0000, 0x3b00, 0x3b80, 0x3bc0,
+                                                          0x3c00, 0x3c20, 0x3c40, 0x3c60};
   const __m512i wide = _mm512_cvtepu8_epi16(codes);
   const __m512i magnitude = _mm512_and_si512(wide, _mm512_set1_epi16(0x7f));
-  const __m512i moved = _mm512_add_epi16(_mm512_slli_epi16(magnitude, 4), _mm512_set1_epi16(120 << 7));
-  const __m512i above_subnormal = _mm512_sub_epi16(magnitude, _mm512_set1_epi16(8));  // wraps below it
-  const __mmask32 special = _mm512_cmpgt_epu16_mask(above_subnormal, _mm512_set1_epi16(0x7e - 8));
-  const __m512i value = _mm512_mask_permutexvar_epi16(moved, special, magnitude, _mm512_load_si512(kSpecial));
-  constexpr int kOrAnd = 0xf8;  // a | (b & c)
-  return _mm512_ternarylogic_epi32(value, _mm512_slli_epi16(wide, 8), _mm512_set1_epi16(-0x8000), kOrAnd);
+  const __m512i normal = _mm512_add_epi16(_mm512_slli_epi16(magnitude, 4), _mm512_set1_epi16(120 << 7));
+  const __mmask32 subnormal = _mm512_testn_epi16_mask(magnitude, _mm512_set1_epi16(0x78));
+  const __mmask32 nan = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(0x7f));
+  __m512i value = _mm512_mask_permutexvar_epi16(normal, subnormal, magnitude, _mm512_load_si512(kSubnormal));
+  value = _mm512_mask_mov_epi16(value, nan, _mm512_set1_epi16(0x7fc0));
+  return _mm512_or_si512(value, _mm512_slli_epi16(_mm512_andnot_si512(_mm512_set1_epi16(0x7f), wide), 8));
 }
 
 template <class T>
@@ -64,17 +63,16 @@ static inline void transpose_quad(const std::byte* rows, int64_t row_bytes, uint
 }
 
 // The 16 keys of one block to columns [16 lanes] of a K panel [words][64 keys], words = hd / kPanelPair. `rows` has
-// room for 16 rows of whole vectors; the panel has room for a multiple of four words. Packing is kept out of line:
-// inlined into the walk over blocks, GCC 12 spills its addresses to vector registers and back.
+// room for 16 rows of whole vectors; the panel has room for a multiple of four words.
 template <class T>
-[[gnu::noinline]] static void pack_k(const T* k, int64_t hd, uint32_t* rows, uint32_t* panel) {
+static inline void pack_k(const T* k, int64_t hd, uint32_t* rows, uint32_t* panel) {
   const int64_t words = hd / kPanelPair<T>;
   const std::byte* from = reinterpret_cast<const std::byte*>(k);
   int64_t row_bytes = hd * static_cast<int64_t>(sizeof(T));
   if (sizeof(T) == 1 || words % 4 != 0) {  // widened first; and a page is never read beyond its last row
     const int64_t stride = (words + 15) / 16 * 16;
-    for (int64_t i = 0; i < words; i += 16) {
-      for (int64_t r = 0; r < kBlockTokens; ++r)
+    for (int64_t r = 0; r < kBlockTokens; ++r) {
+      for (int64_t i = 0; i < words; i += 16)
         _mm512_storeu_si512(rows + r * stride + i, load_words(k + r * hd, i * kPanelPair<T>, hd));
     }
     from = reinterpret_cast<const std::byte*>(rows);
@@ -86,23 +84,21 @@ template <class T>
 // The 16 keys of one block to rows of a V panel: [keys / 2][stride][2] bf16 or [keys][stride] f32, stride a multiple of
 // 16 and at least hd.
 template <class T>
-[[gnu::noinline]] static void pack_v(const T* v, int64_t hd, int64_t stride, uint32_t* panel) {
+static inline void pack_v(const T* v, int64_t hd, int64_t stride, uint32_t* panel) {
   alignas(64) static constexpr uint16_t kLow[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
                                                     8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
   const __m512i low = _mm512_load_si512(kLow);
   const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
-  for (int64_t d = 0; d < hd; d += 32) {
-    const bool both = d + 16 < stride;
-    uint32_t* out = panel + d;
-    for (int64_t key = 0; key < kBlockTokens; key += 2, out += stride) {
+  for (int64_t key = 0; key < kBlockTokens; key += 2, panel += stride) {
+    for (int64_t d = 0; d < hd; d += 32) {
       const __m512i even = load_words(v + key * hd, d, hd), odd = load_words(v + (key + 1) * hd, d, hd);
-      _mm512_storeu_si512(out, _mm512_permutex2var_epi16(even, low, odd));
-      if (both) _mm512_storeu_si512(out + 16, _mm512_permutex2var_epi16(even, high, odd));
+      _mm512_storeu_si512(panel + d, _mm512_permutex2var_epi16(even, low, odd));
+      if (d + 16 < stride) _mm512_storeu_si512(panel + d + 16, _mm512_permutex2var_epi16(even, high, odd));
     }
   }
 }
 
-[[gnu::noinline]] static void pack_v(const float* v, int64_t hd, int64_t stride, uint32_t* panel) {
+static inline void pack_v(const float* v, int64_t hd, int64_t stride, uint32_t* panel) {
   for (int64_t key = 0; key < kBlockTokens; ++key, panel += stride) {
     for (int64_t d = 0; d < hd; d += 16) _mm512_storeu_si512(panel + d, load_words(v + key * hd, d, hd));
   }

@@ -73,10 +73,10 @@ void attend(const AttentionParams& p, const Plan& plan, const Piece& piece, Carv
     }
     const SplitKeys keys = split_keys(p.half, piece.sequence, split, last, piece.kv_head);
     if (split == 0) {
-      attention.run(keys, nullptr, rows, r.states, r.out);
+      attention.run(keys, rows, r.states, r.out);
       continue;
     }
-    attention.run(keys, nullptr, rows, r.next_states, r.next_out);
+    attention.run(keys, rows, r.next_states, r.next_out);
     for (int64_t row = 0; row < rows; ++row) {
       if (r.work.keys[row] > 0)
         merge(r.states[row], r.out + row * s.out_width, r.next_states[row], r.next_out + row * s.out_width, s.columns);

@@ -59,16 +59,7 @@ struct Product {
   int64_t out_stride;
   int64_t steps;
   bool add;  // start from what is in out; otherwise from 0
-  // Memory to fetch meanwhile: every step touches the next ahead_step bytes of both. Reads from memory then go on while
-  // products keep the processor busy. Step 0 is for those who need nothing.
-  const std::byte* ahead[2];
-  int64_t ahead_step;
 };
-
-// Inlined by force: GCC finds that a function of nothing but prefetches has no effect, and drops its calls.
-[[gnu::always_inline]] static inline void prefetch_line(const std::byte* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
-}
 
 template <class Dot, int R, int C>
 static void multiply_tile(const Product& p) {
@@ -81,13 +72,8 @@ static void multiply_tile(const Product& p) {
   }
   const uint32_t* a = p.a;
   const uint32_t* b = p.b;
-  const std::byte* ahead[2] = {p.ahead[0], p.ahead[1]};
-  const int64_t a_stride = p.a_stride, b_stride = p.b_stride, ahead_step = p.ahead_step;
+  const int64_t a_stride = p.a_stride, b_stride = p.b_stride;
   for (int64_t i = 0; i < p.steps; ++i, a += Dot::kWords, b += b_stride) {
-    for (const std::byte*& next : ahead) {
-      prefetch_line(next);
-      next += ahead_step;
-    }
 #pragma GCC unroll 2
     for (int w = 0; w < Dot::kWords; ++w) {
       __m512i column[C];
@@ -120,20 +106,15 @@ static constexpr TileFunction kTileFunctions[kTileRows][kTileColumns] = {
     {multiply_tile<Dot, 6, 1>, multiply_tile<Dot, 6, 2>, multiply_tile<Dot, 6, 3>, multiply_tile<Dot, 6, 4>},
 };
 
-static inline int64_t strips(int64_t columns) {
-  return (columns + kTileColumns - 1) / kTileColumns;
-}
-
 // rows 1..6, any number of 16-wide columns, in equal strips of at most four.
 template <class Dot>
 static void multiply(int64_t rows, int64_t columns, Product p) {
-  const int64_t count = strips(columns);
-  for (int64_t s = 0; s < count; ++s) {
-    const int64_t width = columns * (s + 1) / count - columns * s / count;
+  const int64_t strips = (columns + kTileColumns - 1) / kTileColumns;
+  for (int64_t s = 0; s < strips; ++s) {
+    const int64_t width = columns * (s + 1) / strips - columns * s / strips;
     kTileFunctions<Dot>[rows - 1][width - 1](p);
     p.b += 16 * width;
     p.out += 16 * width;
-    for (const std::byte*& ahead : p.ahead) ahead += p.steps * p.ahead_step;
   }
 }
 
