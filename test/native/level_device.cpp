@@ -1,5 +1,7 @@
 #include "level_device.h"
 
+#include "fixtures.h"
+
 namespace swiftkv::test {
 
 LevelDevice::LevelDevice(cpu::CpuLevel level, int threads) : pool_(std::make_unique<ThreadPool>(threads)) {
@@ -12,9 +14,8 @@ LevelDevice::~LevelDevice() {
 }
 
 Status LevelDevice::run(OpKind kind, const void* params) const {
-  const size_t bytes = cpu_backend()->scratch_bytes(device_, kind, params);
-  if (scratch_.size() != bytes) scratch_ = Bytes(bytes);
-  const OpContext context{scratch_.data(), scratch_.size()};
+  const Bytes scratch(cpu_backend()->scratch_bytes(device_, kind, params));
+  const OpContext context{scratch.data(), scratch.size()};
   return cpu_backend()->run(device_, kind, params, &context);
 }
 
