@@ -1,14 +1,14 @@
 // How fast `linear` is, as a share of what this machine does in the same second: multiply-adds in registers for many
 // rows, reads from memory for few. Peaks and kernel take turns; each line shows medians.
 //
-// Usage: bench_linear [threads] [repeats]
+// Usage: bench_linear [threads] [repeats] [level]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
 #include "backends/cpu/avx512/gemm_plan.h"
-#include "backends/cpu/avx512/ops.h"
+#include "backends/cpu/level.h"
 #include "backends/cpu/memory.h"
 #include "bench/native/machine_peaks.h"
 
@@ -52,8 +52,8 @@ double median(std::vector<double>& v) {
   return v[v.size() / 2];
 }
 
-void run(ThreadPool& pool, int threads, int repeats, DType dtype, const Shape& shape, int64_t rows, const Block& w,
-         const Block& a, const Block& y) {
+void run(cpu::CpuLevel level, ThreadPool& pool, int threads, int repeats, DType dtype, const Shape& shape, int64_t rows,
+         const Block& w, const Block& a, const Block& y) {
   const bool bf16 = dtype == DType::bf16;
   const size_t matrix = static_cast<size_t>(shape.n * shape.k * dtype_bytes(dtype));
   LinearParams p{};
@@ -62,18 +62,20 @@ void run(ThreadPool& pool, int threads, int repeats, DType dtype, const Shape& s
   p.w = {nullptr, dtype, Layout::panels, shape.n, shape.k};
   p.accumulate = true;
   p.y = {y.data, DType::f32};
-  const Block scratch(cpu::avx512::linear_scratch(p, threads));
+  const cpu::Kernels& kernels = *cpu::kernels_of(level);
+  const Block scratch(kernels.linear_scratch(p, threads));
   const cpu::Context ctx{&pool, threads, scratch.at(0), scratch.bytes};
 
   std::vector<double> flops, bandwidth, peak, read;
   size_t next = 0;
   for (int i = 0; i < repeats; ++i) {
-    peak.push_back(bench::peak_flops(pool, threads, bf16, 1 << 18));
+    peak.push_back(level == cpu::CpuLevel::avx512 ? bench::peak_flops(pool, threads, bf16, 1 << 18)
+                                                  : bench::peak_flops_256(pool, threads, 1 << 18));
     read.push_back(bench::read_bandwidth(pool, threads, w.at(0), size_t{64} << 20));
     next = next + 2 * matrix <= w.bytes ? next + matrix : 0;
     p.w.data = w.at(next);
     const double start = bench::seconds();
-    check(cpu::avx512::linear(p, ctx));
+    check(kernels.linear(p, ctx));
     const double time = bench::seconds() - start;
     flops.push_back(2.0 * static_cast<double>(rows * shape.n * shape.k) / time);
     bandwidth.push_back(static_cast<double>(matrix) / time);
@@ -89,8 +91,9 @@ void run(ThreadPool& pool, int threads, int repeats, DType dtype, const Shape& s
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
   const int repeats = argc > 2 ? std::atoi(argv[2]) : 15;
-  if (threads < 1 || repeats < 1) {
-    std::fprintf(stderr, "usage: bench_linear [threads >= 1] [repeats >= 1]\n");
+  const auto [level, why] = cpu::choose_level(cpu::detect(), cpu::built_levels(), argc > 3 ? argv[3] : "avx512");
+  if (threads < 1 || repeats < 1 || !level || *level == cpu::CpuLevel::scalar) {
+    std::fprintf(stderr, "usage: bench_linear [threads >= 1] [repeats >= 1] [avx512|avx2]\n%s\n", why.c_str());
     return 2;
   }
   ThreadPool pool(threads);
@@ -103,7 +106,7 @@ int main(int argc, char** argv) {
       cpu::avx512::describe(cpu::avx512::plan_gemm(dtype, 512, shape.n, shape.k, 1, threads), plan, sizeof plan);
       std::printf("%s [%lld, %lld], 512 rows: %s\n", shape.name, static_cast<long long>(shape.n),
                   static_cast<long long>(shape.k), plan);
-      for (const int64_t rows : kRows) run(pool, threads, repeats, dtype, shape, rows, w, a, y);
+      for (const int64_t rows : kRows) run(*level, pool, threads, repeats, dtype, shape, rows, w, a, y);
     }
   }
   return 0;

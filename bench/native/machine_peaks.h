@@ -38,6 +38,29 @@ template <__m512 (*kAdd)(__m512, __m512, __m512), size_t... I>
   }
 }
 
+// The same with 256 bits: what a machine without AVX-512 has.
+[[gnu::noinline]] inline void spin_products_256(int64_t steps) {
+  __m256 acc[12] = {};
+  __m256 a = _mm256_set1_ps(0.5f), b = _mm256_set1_ps(0.25f);
+  asm volatile("" : "+x"(a), "+x"(b));
+  for (int64_t i = 0; i < steps; ++i) {
+#pragma GCC unroll 12
+    for (__m256& x : acc) x = _mm256_fmadd_ps(a, b, x);
+    asm volatile(""
+                 : "+x"(acc[0]), "+x"(acc[1]), "+x"(acc[2]), "+x"(acc[3]), "+x"(acc[4]), "+x"(acc[5]), "+x"(acc[6]),
+                   "+x"(acc[7]), "+x"(acc[8]), "+x"(acc[9]), "+x"(acc[10]), "+x"(acc[11]));
+  }
+}
+
+// Floating-point operations a second of `threads` threads with 256-bit multiply-adds in f32.
+inline double peak_flops_256(ThreadPool& pool, int threads, int64_t steps) {
+  constexpr int64_t kPiece = 4096;
+  const int64_t pieces = steps / kPiece * threads;
+  const double start = seconds();
+  pool.parallel_for(threads, pieces, [&](int64_t, int) { spin_products_256(kPiece); });
+  return static_cast<double>(pieces * kPiece * 12 * 16) / (seconds() - start);
+}
+
 // Floating-point operations a second of `threads` threads, over about `steps` * 12 instructions each.
 inline double peak_flops(ThreadPool& pool, int threads, bool bf16, int64_t steps) {
   constexpr int64_t kChains = 12;

@@ -155,9 +155,9 @@ function reference(c: Case, { hk, group, hd }: Shape, weightRounding: number) {
   return { values, bounds };
 }
 
-/** With bf16 queries over a narrow cache, the fast levels round the weights to bf16 before the product with V. */
+/** Levels with products of bf16 pairs round the weights of V for bf16 queries over a narrow cache. */
 function weightRounding(level: string, { qDtype, kind }: Shape): number {
-  return level !== 'scalar' && qDtype === 'bf16' && kind !== 'f32' ? roundoff('bf16') : 0;
+  return ['avx512', 'neon_bf16'].includes(level) && qDtype === 'bf16' && kind !== 'f32' ? roundoff('bf16') : 0;
 }
 
 describeLevels('attention', (device, oneThread) => {

@@ -1,7 +1,5 @@
 #include "level_device.h"
 
-#include "fixtures.h"
-
 namespace swiftkv::test {
 
 LevelDevice::LevelDevice(cpu::CpuLevel level, int threads) : pool_(std::make_unique<ThreadPool>(threads)) {
@@ -14,8 +12,9 @@ LevelDevice::~LevelDevice() {
 }
 
 Status LevelDevice::run(OpKind kind, const void* params) const {
-  const Bytes scratch(cpu_backend()->scratch_bytes(device_, kind, params));
-  const OpContext context{scratch.data(), scratch.size()};
+  const size_t bytes = cpu_backend()->scratch_bytes(device_, kind, params);
+  if (scratch_.size() != bytes) scratch_ = Bytes(bytes);
+  const OpContext context{scratch_.data(), scratch_.size()};
   return cpu_backend()->run(device_, kind, params, &context);
 }
 

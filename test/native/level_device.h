@@ -10,6 +10,7 @@
 #include "backends/cpu/level.h"
 #include "core/backend.h"
 #include "core/thread_pool.h"
+#include "fixtures.h"
 
 namespace swiftkv::test {
 
@@ -25,12 +26,13 @@ class LevelDevice {
   LevelDevice(const LevelDevice&) = delete;
   LevelDevice& operator=(const LevelDevice&) = delete;
 
-  // Scratch is exactly as large as asked for, and never zero.
+  // Scratch is exactly as large as asked for. It holds NaN at first, then what earlier runs left in it.
   Status run(OpKind kind, const void* params) const;
 
  private:
   std::unique_ptr<ThreadPool> pool_;
   Device* device_ = nullptr;
+  mutable Bytes scratch_{0};
 };
 
 // doctest prints a const char* as an address.

@@ -109,14 +109,16 @@ TEST_CASE("sample: top-k, then top-p of what is left, then min-p") {
     CHECK(drawn(slot(1.0f, 1)) == std::set<int32_t>{1});
     CHECK(drawn(slot(1.0f, 2)) == std::set<int32_t>{1, 3});
     CHECK(drawn(slot(1.0f, 100)) == std::set<int32_t>{0, 1, 2, 3});
-    CHECK(drawn(slot(1.0f, 0, 0.35f)) == std::set<int32_t>{1});
-    CHECK(drawn(slot(1.0f, 0, 0.65f)) == std::set<int32_t>{1, 3});
-    CHECK(drawn(slot(1.0f, 0, 0.85f)) == std::set<int32_t>{0, 1, 3});
+    CHECK(drawn(slot(1.0f, 0, 0.399f)) == std::set<int32_t>{1});
+    CHECK(drawn(slot(1.0f, 0, 0.401f)) == std::set<int32_t>{1, 3});
+    CHECK(drawn(slot(1.0f, 0, 0.699f)) == std::set<int32_t>{1, 3});
+    CHECK(drawn(slot(1.0f, 0, 0.701f)) == std::set<int32_t>{0, 1, 3});
     CHECK(drawn(slot(1.0f, 0, 1e-9f)) == std::set<int32_t>{1});
     // Of the best two, 0.4 is 57%: top-p 0.5 is reached by it alone after top-k 2, but not before.
     CHECK(drawn(slot(1.0f, 2, 0.5f)) == std::set<int32_t>{1});
     CHECK(drawn(slot(1.0f, 0, 0.5f)) == std::set<int32_t>{1, 3});
-    CHECK(drawn(slot(1.0f, 0, 1.0f, 0.45f)) == std::set<int32_t>{0, 1, 3});
+    CHECK(drawn(slot(1.0f, 0, 1.0f, 0.499f)) == std::set<int32_t>{0, 1, 3});
+    CHECK(drawn(slot(1.0f, 0, 1.0f, 0.501f)) == std::set<int32_t>{1, 3});
     CHECK(drawn(slot(1.0f, 0, 1.0f, 0.8f)) == std::set<int32_t>{1});
     // Temperature comes first: at 0.5 the ratios are squared, 0.2 / 0.4 becomes a quarter.
     CHECK(drawn(slot(0.5f, 0, 1.0f, 0.45f)) == std::set<int32_t>{1, 3});

@@ -61,6 +61,10 @@ struct Kernels {
 };
 
 const Kernels& scalar_kernels();
-const Kernels& avx512_kernels();  // only where SWIFTKV_HAVE_AVX512
+// Only where the build has the level: SWIFTKV_HAVE_AVX2, ...
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+const Kernels& neon_kernels();
+const Kernels& neon_bf16_kernels();
 
 }  // namespace swiftkv::cpu

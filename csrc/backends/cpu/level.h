@@ -13,26 +13,35 @@
 namespace swiftkv::cpu {
 
 // The values are part of the boundary (DeviceOptions::level); they do not say which level is faster.
-enum class CpuLevel : int32_t { scalar = 0, avx512 = 1 };
+enum class CpuLevel : int32_t { scalar = 0, avx512 = 1, avx2 = 2, neon = 3, neon_bf16 = 4 };
 
-// Every level that exists, slowest first.
-inline constexpr CpuLevel kAllLevels[] = {CpuLevel::scalar, CpuLevel::avx512};
+// Every level that exists; those of one architecture slowest first.
+inline constexpr CpuLevel kAllLevels[] = {CpuLevel::scalar, CpuLevel::avx2, CpuLevel::avx512, CpuLevel::neon,
+                                          CpuLevel::neon_bf16};
 
 constexpr const char* level_name(CpuLevel level) {
   switch (level) {
     case CpuLevel::scalar: return "scalar";
     case CpuLevel::avx512: return "avx512";
+    case CpuLevel::avx2: return "avx2";
+    case CpuLevel::neon: return "neon";
+    case CpuLevel::neon_bf16: return "neon_bf16";
   }
   return "?";
 }
 
 // What the processor has and the operating system saves on a context switch.
 struct CpuFeatures {
+  bool avx2 = false;
+  bool fma = false;
+  bool f16c = false;
   bool avx512f = false;
   bool avx512bw = false;
   bool avx512dq = false;
   bool avx512vl = false;
   bool avx512_bf16 = false;
+  bool neon = false;
+  bool neon_bf16 = false;  // bfdot and its like (FEAT_BF16)
 };
 
 CpuFeatures detect();

@@ -1,5 +1,5 @@
 // Next-token choice: greedy, or temperature, top-k, top-p and min-p in that order, then one uniform number. Nothing is
-// sorted: a cut keeps the tokens above a threshold, and the threshold is found by bisection over the floats.
+// sorted: a cut keeps the tokens above a threshold, and the threshold is found by bisection among ever fewer tokens.
 #include "backends/cpu/avx512/lanes.h"
 #include "backends/cpu/avx512/ops.h"
 #include "core/random.h"
@@ -59,12 +59,14 @@ __m512d exp_double(__m512d x) {
 }
 
 // weights[id] = unnormalised probability after temperature: 1 for the best, 0 for what is not allowed. The array is
-// filled to a whole block.
-void fill_weights(const Row& row, float best, float temperature, double* weights) {
+// filled to a whole block. Returns the least allowed logit.
+float fill_weights(const Row& row, float best, float temperature, double* weights) {
   const __m512 top = _mm512_set1_ps(best), divisor = _mm512_set1_ps(temperature);
+  __m512 least = top;
   for (int64_t i = 0; i < row.vocab; i += 16) {
     const __m512 v = row.load(i);
     const __mmask16 m = row.allowed(i, v);
+    least = _mm512_mask_min_ps(least, m, least, v);
     const __m512 x = _mm512_maskz_div_ps(m, _mm512_sub_ps(v, top), divisor);
     const __m512d low = exp_double(_mm512_cvtps_pd(_mm512_castps512_ps256(x)));
     const __m512d high = exp_double(_mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)));
@@ -72,6 +74,7 @@ void fill_weights(const Row& row, float best, float temperature, double* weights
     _mm512_storeu_pd(weights + i + 8, _mm512_maskz_mov_pd(static_cast<__mmask8>(m >> 8), high));
   }
   for (int64_t i = (row.vocab + 15) / 16 * 16; i % kBlock != 0; ++i) weights[i] = 0.0;
+  return -max_lanes(_mm512_sub_ps(_mm512_setzero_ps(), least));
 }
 
 double sum_lanes(__m512d v) {
@@ -80,64 +83,118 @@ double sum_lanes(__m512d v) {
   return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 }
 
-// What the tokens with logits from a threshold up amount to: how many there are, or their weight. Tokens of weight 0 do
-// not count; they are less likely than all others, so no cut misses them.
-struct Count {
-  static __m512d of(__m512d w) {
-    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(w, _mm512_setzero_pd(), _CMP_GT_OQ), _mm512_set1_pd(1.0));
-  }
+// Logits and weights side by side: at first all of the row, later only tokens that a cut may still keep.
+struct Tokens {
+  const float* logits;
+  const double* weights;
+  int64_t count;
 };
 
-struct Mass {
-  static __m512d of(__m512d w) { return w; }
+// How many tokens of any weight, and what weight in all. Tokens of weight 0 do not count; they are less likely than all
+// others, so no cut misses them.
+struct Amount {
+  double count, weight;
 };
 
-template <class Measure>
-double measure(const Row& row, const double* weights, float threshold) {
+Amount amount_from(const Tokens& t, float threshold) {
   const __m512 from = _mm512_set1_ps(threshold);
-  __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
-  for (int64_t i = 0; i < row.vocab; i += 16) {
-    const __mmask16 m = _mm512_cmp_ps_mask(row.load(i), from, _CMP_GE_OQ);
-    low = _mm512_mask_add_pd(low, static_cast<__mmask8>(m), low, Measure::of(_mm512_loadu_pd(weights + i)));
-    high = _mm512_mask_add_pd(high, static_cast<__mmask8>(m >> 8), high, Measure::of(_mm512_loadu_pd(weights + i + 8)));
+  const __m512d zero = _mm512_setzero_pd();
+  __m512d low = zero, high = zero;
+  int64_t count = 0;
+  for (int64_t i = 0; i < t.count; i += 16) {
+    const __mmask16 rest = first_lanes(t.count - i);
+    const __mmask16 m = _mm512_mask_cmp_ps_mask(rest, load_lanes(t.logits + i, rest), from, _CMP_GE_OQ);
+    const __mmask8 m_low = static_cast<__mmask8>(m), m_high = static_cast<__mmask8>(m >> 8);
+    const __m512d w_low = _mm512_maskz_loadu_pd(m_low, t.weights + i);
+    const __m512d w_high = _mm512_maskz_loadu_pd(m_high, t.weights + i + 8);
+    count += __builtin_popcount(_mm512_cmp_pd_mask(w_low, zero, _CMP_GT_OQ));
+    count += __builtin_popcount(_mm512_cmp_pd_mask(w_high, zero, _CMP_GT_OQ));
+    low = _mm512_add_pd(low, w_low);
+    high = _mm512_add_pd(high, w_high);
   }
-  return sum_lanes(_mm512_add_pd(low, high));
+  return {static_cast<double>(count), sum_lanes(_mm512_add_pd(low, high))};
 }
 
-// Floats in their order as integers, and back.
+// Room for the tokens that are left: a quarter of the vocabulary and one vector more, as stores are of whole vectors.
+struct Rest {
+  float* logits;
+  double* weights;
+};
+
+// The tokens of any weight from the threshold up, moved together (over themselves, if they are there already).
+Tokens drop_below(const Tokens& t, float threshold, const Rest& to) {
+  const __m512 from = _mm512_set1_ps(threshold);
+  const __m512d zero = _mm512_setzero_pd();
+  int64_t count = 0;
+  for (int64_t i = 0; i < t.count; i += 16) {
+    const __mmask16 rest = first_lanes(t.count - i);
+    const __m512 x = load_lanes(t.logits + i, rest);
+    const __mmask16 m = _mm512_mask_cmp_ps_mask(rest, x, from, _CMP_GE_OQ);
+    if (m == 0) continue;
+    const __m512d w_low = _mm512_maskz_loadu_pd(static_cast<__mmask8>(m), t.weights + i);
+    const __m512d w_high = _mm512_maskz_loadu_pd(static_cast<__mmask8>(m >> 8), t.weights + i + 8);
+    const uint32_t low = _mm512_cmp_pd_mask(w_low, zero, _CMP_GT_OQ),
+                   high = _mm512_cmp_pd_mask(w_high, zero, _CMP_GT_OQ);
+    _mm512_storeu_ps(to.logits + count, _mm512_maskz_compress_ps(static_cast<__mmask16>(low | high << 8), x));
+    _mm512_storeu_pd(to.weights + count, _mm512_maskz_compress_pd(static_cast<__mmask8>(low), w_low));
+    count += __builtin_popcount(low);
+    _mm512_storeu_pd(to.weights + count, _mm512_maskz_compress_pd(static_cast<__mmask8>(high), w_high));
+    count += __builtin_popcount(high);
+  }
+  return {to.logits, to.weights, count};
+}
+
+// Floats in their order as integers, and back. -0 must come here as +0: they are equal as logits.
 int32_t order_of(float x) {
-  const int32_t bits = __builtin_bit_cast(int32_t, x);
+  const int32_t bits = __builtin_bit_cast(int32_t, x + 0.0f);
   return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
-float at_order(int32_t order) {
-  return __builtin_bit_cast(float, order ^ ((order >> 31) & 0x7fffffff));
+float at_order(int64_t order) {
+  const int32_t bits = static_cast<int32_t>(order);
+  return __builtin_bit_cast(float, bits ^ ((bits >> 31) & 0x7fffffff));
 }
 
-// Descending by logit, ties by lower id: keeps the shortest prefix of that order that amounts to `target` (at least the
-// best token) and sets the weights behind it to 0.
-template <class Measure>
-void keep_prefix(const Row& row, float best, double target, double* weights) {
-  // The highest threshold that lets enough through, between the best logit and the least finite one. Adding 0 turns -0
-  // into +0: the two are equal as logits, but not in order_of.
-  int64_t low = order_of(-__FLT_MAX__), high = order_of(best + 0.0f);
+// A cut by top-k (part = &Amount::count) or top-p (&Amount::weight). Descending by logit, ties by lower id: keeps the
+// shortest prefix of that order that amounts to `target`, at least the best token, and sets the weights behind it to 0.
+void keep_prefix(const Row& row, double Amount::* part, double target, float least, float best, double* weights,
+                 const Rest& rest) {
+  Tokens tokens{row.logits, weights, row.vocab};
+  // The highest threshold that lets enough through. Halving the interval of values soon leaves few tokens; its last
+  // steps, where the middle rounds to an end, halve the interval of floats.
+  int64_t low = order_of(least), high = order_of(best);
   while (low < high) {
-    const int64_t middle = (low + high + 1) >> 1;
-    const bool enough = measure<Measure>(row, weights, at_order(static_cast<int32_t>(middle))) >= target;
-    (enough ? low : high) = enough ? middle : middle - 1;
+    int64_t middle = order_of(0.5f * at_order(low) + 0.5f * at_order(high));
+    if (middle <= low || middle > high) middle = (low + high + 1) >> 1;
+    const Amount amount = amount_from(tokens, at_order(middle));
+    if (amount.*part < target) {
+      high = middle - 1;
+      continue;
+    }
+    low = middle;
+    if (amount.count * 4 <= static_cast<double>(tokens.count)) tokens = drop_below(tokens, at_order(low), rest);
   }
-  const float threshold = at_order(static_cast<int32_t>(low));
-  double kept = measure<Measure>(row, weights, at_order(static_cast<int32_t>(low) + 1));
+  const float threshold = at_order(low);
+  const double above = amount_from(tokens, at_order(low + 1)).*part;
+
+  double kept = above;
   bool full = false;
-  for (int64_t id = 0; id < row.vocab; ++id) {
-    const float x = row.logits[id];
-    if (x > threshold || weights[id] == 0.0) continue;
-    if (x < threshold || full) {
-      weights[id] = 0.0;
-    } else {
-      kept += _mm512_cvtsd_f64(Measure::of(_mm512_set1_pd(weights[id])));
+  const __m512 at = _mm512_set1_ps(threshold);
+  for (int64_t i = 0; i < row.vocab; i += 16) {
+    const __m512 x = row.load(i);
+    __mmask16 keep = _mm512_cmp_ps_mask(x, at, _CMP_GT_OQ);
+    uint32_t tied = _mm512_mask_cmp_ps_mask(first_lanes(row.vocab - i), x, at, _CMP_EQ_OQ);
+    for (; tied != 0 && !full; tied &= tied - 1) {
+      const int lane = __builtin_ctz(tied);
+      const double w = weights[i + lane];
+      if (w == 0.0) continue;
+      keep |= static_cast<__mmask16>(1u << lane);
+      kept += Amount{1.0, w}.*part;
       full = kept >= target;
     }
+    const __mmask8 low_half = static_cast<__mmask8>(keep), high_half = static_cast<__mmask8>(keep >> 8);
+    _mm512_storeu_pd(weights + i, _mm512_maskz_loadu_pd(low_half, weights + i));
+    _mm512_storeu_pd(weights + i + 8, _mm512_maskz_loadu_pd(high_half, weights + i + 8));
   }
 }
 
@@ -153,7 +210,7 @@ double total_weight(const double* weights, int64_t padded) {
   return total;
 }
 
-void drop_below(float min_p, double* weights, int64_t padded) {
+void drop_unlikely(float min_p, double* weights, int64_t padded) {
   const __m512d least = _mm512_set1_pd(static_cast<double>(min_p));
   for (int64_t i = 0; i < padded; i += 8) {
     const __m512d w = _mm512_loadu_pd(weights + i);
@@ -184,18 +241,42 @@ int64_t padded_vocab(int64_t vocab) {
   return (vocab + kBlock - 1) / kBlock * kBlock;
 }
 
-int64_t sample_row(const Row& row, const SamplerSlot& s, int32_t position, double* weights) {
+int64_t rest_count(int64_t vocab) {
+  return (vocab / 4 + 2 * 16) / 16 * 16;
+}
+
+// One worker's memory.
+struct Work {
+  double* weights;  // [padded vocabulary]
+  Rest rest;
+};
+
+size_t work_bytes(int64_t vocab) {
+  const int64_t padded = padded_vocab(vocab);
+  return static_cast<size_t>(padded + rest_count(vocab)) * sizeof(double) +
+         static_cast<size_t>(rest_count(vocab)) * sizeof(float);
+}
+
+Work work_at(std::byte* memory, int64_t vocab) {
+  double* weights = reinterpret_cast<double*>(memory);
+  double* rest = weights + padded_vocab(vocab);
+  return {weights, {reinterpret_cast<float*>(rest + rest_count(vocab)), rest}};
+}
+
+int64_t sample_row(const Row& row, const SamplerSlot& s, int32_t position, const Work& work) {
   const int64_t best = best_id(row);
   if (best < 0 || s.temperature == 0.0f) return best;
 
+  double* weights = work.weights;
   const int64_t padded = padded_vocab(row.vocab);
   const float top = row.logits[best];
-  fill_weights(row, top, s.temperature, weights);
-  if (s.top_k > 0 && s.top_k < measure<Count>(row, weights, -__FLT_MAX__))
-    keep_prefix<Count>(row, top, s.top_k, weights);
-  if (s.top_p < 1.0f)
-    keep_prefix<Mass>(row, top, static_cast<double>(s.top_p) * total_weight(weights, padded), weights);
-  if (s.min_p > 0.0f) drop_below(s.min_p, weights, padded);
+  const float least = fill_weights(row, top, s.temperature, weights);
+  if (s.top_k > 0 && s.top_k < row.vocab) keep_prefix(row, &Amount::count, s.top_k, least, top, weights, work.rest);
+  if (s.top_p < 1.0f) {
+    const double target = static_cast<double>(s.top_p) * total_weight(weights, padded);
+    keep_prefix(row, &Amount::weight, target, least, top, weights, work.rest);
+  }
+  if (s.min_p > 0.0f) drop_unlikely(s.min_p, weights, padded);
   const double uniform = sample_uniform(s.seed, s.choice, static_cast<uint32_t>(position));
   return draw(weights, padded, uniform * total_weight(weights, padded));
 }
@@ -203,15 +284,15 @@ int64_t sample_row(const Row& row, const SamplerSlot& s, int32_t position, doubl
 }  // namespace
 
 size_t sample_scratch(const SampleParams& p, int threads) {
-  return static_cast<size_t>(threads) * static_cast<size_t>(padded_vocab(p.vocab)) * sizeof(double);
+  return static_cast<size_t>(threads) * work_bytes(p.vocab);
 }
 
 Status sample(const SampleParams& p, const Context& c) {
   const int64_t mask_words = (p.vocab + 31) / 32;
   c.parallel_for(p.rows, [&](int64_t i, int worker) {
     const Row row{p.logits + i * p.vocab, p.bitmask == nullptr ? nullptr : p.bitmask + i * mask_words, p.vocab};
-    double* weights = reinterpret_cast<double*>(c.scratch) + worker * padded_vocab(p.vocab);
-    p.ids[i] = static_cast<int32_t>(sample_row(row, p.samplers[p.slots[i]], p.output_positions[i], weights));
+    const Work work = work_at(c.scratch + static_cast<size_t>(worker) * work_bytes(p.vocab), p.vocab);
+    p.ids[i] = static_cast<int32_t>(sample_row(row, p.samplers[p.slots[i]], p.output_positions[i], work));
   });
   return {};
 }

@@ -1,0 +1,12 @@
+// The NEON level's table.
+#include "backends/cpu/simd/kernels.h"
+
+#include "backends/cpu/neon/vec.h"
+
+namespace swiftkv::cpu {
+
+const Kernels& neon_kernels() {
+  return simd::kKernels<neon::Vec>;
+}
+
+}  // namespace swiftkv::cpu

@@ -1,0 +1,12 @@
+// The NEON + bf16 level's table.
+#include "backends/cpu/simd/kernels.h"
+
+#include "backends/cpu/neon_bf16/vec.h"
+
+namespace swiftkv::cpu {
+
+const Kernels& neon_bf16_kernels() {
+  return simd::kKernels<neon_bf16::Vec>;
+}
+
+}  // namespace swiftkv::cpu

@@ -1,0 +1,34 @@
+// Queries of a layer that owns no cache: projection, bias, rotation.
+#pragma once
+
+#include "backends/cpu/simd/gemm.h"
+#include "backends/cpu/simd/heads.h"
+
+namespace swiftkv::cpu::simd {
+
+static inline Gemm gemm_of(const QRopeParams& p, int threads) {
+  return {p.a.data, p.w, plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads)};
+}
+
+template <class V>
+static size_t q_rope_scratch(const QRopeParams& p, int threads) {
+  return p.rows == 0 ? 0 : gemm_scratch<V>(gemm_of(p, threads), threads);
+}
+
+template <class V>
+static Status q_rope(const QRopeParams& p, const Context& ctx) {
+  if (p.rows == 0) return {};
+  const int64_t hd = p.head_dim;
+  gemm<V>(gemm_of(p, ctx.threads), ctx.scratch, ctx,
+          [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
+            for (int64_t r = row; r < row + rows; ++r, tile += stride) {
+              const float* angles = p.rope + p.positions[r] * hd;
+              if (p.bias != nullptr) add_bias<V>(tile, p.bias + column, columns);
+              for (int64_t c = 0; c < columns; c += hd) rotate_head<V>(tile + c, angles, hd);
+              store_activation<V>(p.q, r * p.w.n + column, tile, columns);
+            }
+          });
+  return {};
+}
+
+}  // namespace swiftkv::cpu::simd
