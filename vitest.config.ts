@@ -13,7 +13,10 @@ export default defineConfig({
     projects: [
       // The package as a user gets it: packed, installed elsewhere, imported. Needs a build and a package registry.
       { extends: true, test: { name: 'pack', include: ['test/pack/**/*.test.ts'], testTimeout: 300_000 } },
-      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/pack/**'] } },
+      {
+        extends: true,
+        test: { name: 'unit', include: ['test/**/*.test.ts', 'bench/peers/*.test.mjs'], exclude: ['test/pack/**'] },
+      },
     ],
   },
 });

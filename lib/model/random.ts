@@ -121,28 +121,47 @@ export function parseRandomModel(source: string): RandomModel {
   return { config, seed: integer('seed', 1, 0, 2 ** 31 - 1) };
 }
 
+/** What a random matrix is filled with: uniform values in [-scale, scale) that depend on the seed and the place alone. */
+export interface RandomMatrix {
+  target: WeightTarget;
+  seed: number;
+  scale: number;
+}
+
 /**
- * Norms are ones. Matrices are uniform with variance 1 / k, which keeps the scale of what they multiply; what is added
- * to the residual stream is smaller by sqrt(2 L), so that the stream stays near its start over any depth.
+ * The matrices and tables among `targets`, in their order. Variance is 1 / k, which keeps the scale of what they
+ * multiply; what is added to the residual stream is smaller by sqrt(2 L), so that the stream stays near its start over
+ * any depth.
  */
-export async function fillRandom(
+export function* randomMatrices(
   targets: Iterable<WeightTarget>,
   { config, seed }: RandomModel,
+): Generator<RandomMatrix> {
+  const residual = 1 / Math.sqrt(2 * config.numLayers);
+  let next = seed;
+  for (const target of targets) {
+    if (target.kind === 'vector') continue;
+    const gain = target.key.endsWith('.o') || target.key.endsWith('.down') ? residual : 1;
+    yield { target, seed: next++, scale: gain * Math.sqrt(3 / target.k) };
+  }
+}
+
+/** Norms are ones; for the others see `randomMatrices`. */
+export async function fillRandom(
+  targets: Iterable<WeightTarget>,
+  model: RandomModel,
   weights: Weights,
   options: { signal?: AbortSignal | undefined; onProgress?: ((doneBytes: number) => void) | undefined },
 ): Promise<void> {
-  const residual = 1 / Math.sqrt(2 * config.numLayers);
-  let next = seed;
+  const all = [...targets];
+  const matrices = new Map(Array.from(randomMatrices(all, model), (matrix) => [matrix.target.key, matrix]));
   let done = 0;
-  for (const { key, kind, rows, k } of targets) {
+  for (const { key, rows } of all) {
     if (options.signal?.aborted) throw abortError(options.signal);
     const tensor = weights.get(key)!;
-    if (kind === 'vector') {
-      tensor.writeFloats(new Float32Array(rows).fill(1));
-    } else {
-      const gain = key.endsWith('.o') || key.endsWith('.down') ? residual : 1;
-      await tensor.fillRandom(next++, gain * Math.sqrt(3 / k));
-    }
+    const matrix = matrices.get(key);
+    if (matrix === undefined) tensor.writeFloats(new Float32Array(rows).fill(1));
+    else await tensor.fillRandom(matrix.seed, matrix.scale);
     done += tensor.byteLength;
     options.onProgress?.(done);
     await setImmediate();
