@@ -5,6 +5,7 @@
 #include "addon/operand_args.h"
 #include "backends/cpu/level.h"
 #include "core/backend_loader.h"
+#include "core/touch_memory.h"
 
 namespace swiftkv::addon {
 
@@ -40,6 +41,7 @@ void DeviceHandle::define(Napi::Env env) {
   Handle::define(env, {
                           method<&DeviceHandle::run>("run"),
                           method<&DeviceHandle::run_sync>("runSync"),
+                          method<&DeviceHandle::touch>("touch"),
                           method<&DeviceHandle::close>("close"),
                           getter<&DeviceHandle::get_backend>("backend"),
                           getter<&DeviceHandle::get_threads>("threads"),
@@ -76,6 +78,17 @@ Napi::Value DeviceHandle::run_sync(const Napi::CallbackInfo& info) {
   const std::shared_ptr<OpCall> call = read_call(device_, info);
   Environment::of(info.Env()).executor().run_here([&] { call->run(); });
   return info.Env().Undefined();
+}
+
+Napi::Value DeviceHandle::touch(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  return environment.promised(info.Env(), [&](const std::shared_ptr<Pending>& pending) {
+    device_->require_open();
+    const auto touch = std::make_shared<TouchMemory>(device_, environment.executor().pool(device_->threads()));
+    environment.executor().submit(device_.get(), {.work = [touch] { touch->run(); },
+                                                  .cancel = [touch] { touch->cancel(); },
+                                                  .done = [pending](const Error* error) { pending->settle(error); }});
+  });
 }
 
 Napi::Value DeviceHandle::close(const Napi::CallbackInfo& info) {

@@ -32,6 +32,7 @@ class DeviceHandle : public Handle<DeviceHandle> {
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value get_backend(const Napi::CallbackInfo& info);
   Napi::Value get_threads(const Napi::CallbackInfo& info);
+  Napi::Value touch(const Napi::CallbackInfo& info);
   Napi::Value get_allocated_bytes(const Napi::CallbackInfo& info);
 
   std::shared_ptr<OpenDevice> device_;

@@ -13,7 +13,7 @@ namespace swiftkv {
 class ThreadPool;
 struct Device;  // a backend's own state, opaque outside it
 
-inline constexpr uint32_t kBackendAbi = 1;
+inline constexpr uint32_t kBackendAbi = 2;
 
 struct DeviceOptions {
   ThreadPool* pool;  // the environment's pool; a backend on another device may ignore it
@@ -45,8 +45,10 @@ struct BackendTable {
   Status (*open)(const DeviceOptions* options, Device** out);
   void (*close)(Device* device);
 
-  // Device memory, 64-byte aligned, zero-filled and touched.
+  // Device memory, 64-byte aligned and zero-filled. It may become resident only when it is first written, or by touch,
+  // which keeps what is in it.
   Status (*allocate)(Device* device, size_t bytes, void** out);
+  void (*touch)(Device* device, void* data, size_t bytes);
   void (*release)(Device* device, void* data, size_t bytes);
   Status (*upload)(Device* device, void* dst, const void* src, size_t bytes);
   Status (*download)(Device* device, void* dst, const void* src, size_t bytes);

@@ -14,8 +14,8 @@ std::string reason() {
 }
 
 bool complete(const BackendTable& t) {
-  return t.name && t.open && t.close && t.allocate && t.release && t.upload && t.download && t.matrix_bytes && t.pack &&
-         t.unpack && t.scratch_bytes && t.run;
+  return t.name && t.open && t.close && t.allocate && t.touch && t.release && t.upload && t.download &&
+         t.matrix_bytes && t.pack && t.unpack && t.scratch_bytes && t.run;
 }
 
 }  // namespace

@@ -54,6 +54,17 @@ std::shared_ptr<Storage> OpenDevice::allocate(size_t bytes) {
   return storage;
 }
 
+std::vector<std::shared_ptr<Storage>> OpenDevice::storages() {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<Storage>> all;
+  all.reserve(living_.size());
+  for (Storage* storage : living_) {
+    // One whose last owner has just let go waits for the lock to leave.
+    if (auto alive = storage->weak_from_this().lock()) all.push_back(std::move(alive));
+  }
+  return all;
+}
+
 void OpenDevice::release(Storage& storage) noexcept {
   const std::lock_guard lock(mutex_);
   if (living_.erase(&storage) > 0) allocated_.fetch_sub(storage.bytes_, std::memory_order_relaxed);

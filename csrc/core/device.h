@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_set>
+#include <vector>
 
 #include "core/backend.h"
 
@@ -15,7 +16,7 @@ namespace swiftkv {
 class OpenDevice;
 
 // One piece of device memory, 64-byte aligned. Zero bytes have no memory behind them.
-class Storage {
+class Storage : public std::enable_shared_from_this<Storage> {
  public:
   ~Storage();
   Storage(const Storage&) = delete;
@@ -52,8 +53,11 @@ class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
   size_t allocated_bytes() const { return allocated_.load(std::memory_order_relaxed); }
   bool closed() const { return closed_.load(std::memory_order_acquire); }
 
-  // Zero-filled and touched. Throws Error: out_of_memory, or disposed after close().
+  // Zero-filled; resident once written, or after TouchMemory. Throws Error: out_of_memory, or disposed after close().
   std::shared_ptr<Storage> allocate(size_t bytes);
+
+  // All living memory of the device now.
+  std::vector<std::shared_ptr<Storage>> storages();
 
   // Releases all memory of the device at once; Storage objects become empty. The caller has first made sure that
   // nothing of the device is running (Executor::drain). Idempotent.

@@ -22,7 +22,7 @@ export interface WeightLoadOptions {
 /** Milliseconds between calls of onProgress. */
 const progressInterval = 100;
 
-/** Zeroed and touched memory for every tensor; the event loop gets a turn after each. */
+/** Zeroed memory for every tensor, resident once it is written; the event loop gets a turn after each. */
 export async function allocateWeights(
   binding: NativeBinding,
   device: NativeDevice,

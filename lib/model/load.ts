@@ -82,7 +82,7 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
     weights.set('rope', await makeRopeTable(binding, device, model, sizes.maxModelLen));
     if (signal?.aborted) throw abortError(signal);
     const pool = binding.kvPool(device, sizes.numBlocks, specs);
-    return new NativeModelRunner({
+    const runner = new NativeModelRunner({
       binding,
       device,
       architecture: architectures.get(model.config.modelType)!,
@@ -97,6 +97,10 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
       generationConfig: model.generationConfig,
       info: describe(source, model, sizes, { backend: options.device, level, threads, bytesPerToken }),
     });
+    // Now, and not in the first steps: the pool, the workspace, and what is left of the weights.
+    await device.touch();
+    if (signal?.aborted) throw abortError(signal);
+    return runner;
   } catch (error) {
     device.close();
     const coded = toSwiftKVError(error);

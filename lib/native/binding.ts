@@ -34,6 +34,11 @@ export interface NativeDevice {
   run(op: string, operands: Record<string, Operand>, attrs: Record<string, number | boolean>): Promise<void>;
   /** The same on the calling thread: for tests and benchmarks. */
   runSync(op: string, operands: Record<string, Operand>, attrs: Record<string, number | boolean>): void;
+  /**
+   * Makes all memory that the device has now resident, on the device's threads; what is in it stays. Memory comes
+   * zeroed, but its pages only when they are first written, so that allocating does not hold up the caller.
+   */
+  touch(): Promise<void>;
   close(): void;
 }
 
@@ -71,7 +76,7 @@ export interface CacheSpec {
   vScale?: Float32Array;
 }
 
-/** Paged memory of every distinct cache: allocated and touched at construction. */
+/** Paged memory of every distinct cache: allocated at construction, resident after the device's `touch`. */
 export interface NativeKVPool {
   readonly numBlocks: number;
   readonly numCaches: number;

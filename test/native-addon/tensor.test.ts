@@ -95,12 +95,13 @@ test('random values are the same for one thread and two', async () => {
   single.close();
 });
 
-test('memory is counted while it is held and returned when it is not', () => {
+test('memory is counted while it is held and returned when it is not', async () => {
   const before = device.allocatedBytes;
   const resident = binding.residentBytes();
   const bytes = 64 << 20;
   const tensor = binding.tensor(device, 'u8', [bytes], 'row_major');
   expect(device.allocatedBytes - before).toBe(bytes);
+  await device.touch();
   expect(binding.residentBytes() - resident).toBeGreaterThan(0.9 * bytes);
   tensor.dispose();
   tensor.dispose();
@@ -170,4 +171,21 @@ test('closing a device empties it and everything of it answers with ERR_DISPOSED
   refuses(() => binding.tensor(own, 'f32', [1], 'row_major'), 'ERR_DISPOSED');
   refuses(() => own.runSync('rms_norm', {}, {}), 'ERR_DISPOSED');
   await rejects(own.run('rms_norm', {}, {}), 'ERR_DISPOSED');
+});
+
+test('touch makes memory resident beside the event loop, and a closed device refuses it', async () => {
+  const own = testDevice();
+  const MiB = 2 ** 20;
+  const before = binding.residentBytes();
+  const tensor = binding.tensor(own, 'f32', [64, MiB / 4], 'row_major');
+  expect(binding.residentBytes() - before).toBeLessThan(16 * MiB);
+  tensor.write(new Uint8Array([1, 2, 3]), 63 * MiB);
+  const touched = own.touch();
+  await touched;
+  expect(binding.residentBytes() - before).toBeGreaterThan(60 * MiB);
+  const kept = new Uint8Array(4);
+  tensor.read(kept, 63 * MiB);
+  expect([...kept]).toEqual([1, 2, 3, 0]);
+  own.close();
+  await rejects(own.touch(), 'ERR_DISPOSED');
 });

@@ -35,11 +35,16 @@ TEST_CASE("device memory is 64-byte aligned and zero, at every size from nothing
   }
 }
 
-TEST_CASE("memory is resident once allocated and gone once released") {
+TEST_CASE("memory is resident once touched, keeps what is in it, and is gone once released") {
   const size_t bytes = size_t{64} << 20, before = resident_bytes();
   void* data = nullptr;
   REQUIRE(cpu::allocate(bytes, &data).ok());
+  CHECK(resident_bytes() <= before + bytes / 4);
+  auto* bytes_of = static_cast<unsigned char*>(data);
+  bytes_of[0] = bytes_of[4096] = bytes_of[bytes - 1] = 0xa5;
+  cpu::touch(data, bytes);
   CHECK(resident_bytes() >= before + bytes * 9 / 10);
+  CHECK(bytes_of[0] + bytes_of[4096] + bytes_of[bytes - 1] == 3 * 0xa5);
   cpu::release(data, bytes);
   CHECK(resident_bytes() <= before + bytes / 4);  // a sanitizer keeps an eighth, its shadow
 }

@@ -33,6 +33,10 @@ Status allocate(Device* device, size_t bytes, void** out) {
   return {};
 }
 
+void touch(Device* device, void*, size_t bytes) {
+  state(device).touched += bytes;
+}
+
 void release(Device* device, void* data, size_t bytes) {
   ::operator delete(data, std::align_val_t{64});
   state(device).allocated -= bytes;
@@ -90,6 +94,7 @@ const BackendTable& fake_backend() {
                                      .open = open,
                                      .close = close,
                                      .allocate = allocate,
+                                     .touch = touch,
                                      .release = release,
                                      .upload = copy,
                                      .download = copy,

@@ -1,6 +1,7 @@
 // A backend that computes nothing: it records the ops it is given, and does what a test asks at each of them.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -21,6 +22,7 @@ struct FakeDevice {
   std::function<Status(OpKind, const void* params)> on_op;  // may be empty
   size_t allocations = 0;
   size_t allocated = 0;
+  std::atomic<size_t> touched{0};
   size_t scratch = 0;            // what every op asks for
   int64_t fail_allocation = -1;  // which allocation (0, 1, ...) fails
 };

@@ -9,6 +9,7 @@
 #include "core/kv_pool.h"
 #include "core/sampler_table.h"
 #include "core/tensor.h"
+#include "core/touch_memory.h"
 #include "core_fake_backend.h"
 
 using namespace swiftkv;
@@ -63,6 +64,31 @@ TEST_CASE("device: close releases memory that handles still hold, and refuses mo
   float x = 0;
   CHECK(code_of([&] { read_bytes(t, 0, &x, 4); }) == Code::disposed);
   device->close();  // idempotent
+}
+
+TEST_CASE("device: touching reaches every byte of living memory once, in any number of pieces") {
+  constexpr size_t kPiece = TouchMemory::kPieceBytes;
+  for (int threads : {1, 3}) {
+    auto device = open_fake(threads);
+    const auto pool = std::make_shared<ThreadPool>(threads);
+    TouchMemory(device, pool).run();
+    CHECK(fake(*device).touched == 0);
+    const auto small = device->allocate(100), exact = device->allocate(kPiece),
+               large = device->allocate(2 * kPiece + 1);
+    const auto empty = device->allocate(0);
+    device->allocate(64);  // gone at once
+    TouchMemory(device, pool).run();
+    CHECK(fake(*device).touched == 100 + 3 * kPiece + 1);
+  }
+}
+
+TEST_CASE("device: a cancelled touch says so and leaves the rest") {
+  auto device = open_fake();
+  const auto storage = device->allocate(100);
+  TouchMemory touch(device, std::make_shared<ThreadPool>(1));
+  touch.cancel();
+  CHECK(code_of([&] { touch.run(); }) == Code::aborted);
+  CHECK(fake(*device).touched == 0);
 }
 
 TEST_CASE("device: storage keeps its device") {

@@ -52,6 +52,10 @@ Status allocate(Device*, size_t bytes, void** out) {
   return cpu::allocate(bytes, out);
 }
 
+void touch(Device*, void* data, size_t bytes) {
+  cpu::touch(data, bytes);
+}
+
 void release(Device*, void* data, size_t bytes) {
   cpu::release(data, bytes);
 }
@@ -183,6 +187,7 @@ const BackendTable* cpu_backend() {
       .open = open_device,
       .close = close_device,
       .allocate = allocate,
+      .touch = touch,
       .release = release,
       .upload = copy,
       .download = copy,
