@@ -16,11 +16,11 @@ void settle_one(napi_env env, const Ticket& ticket) {
     if (napi_create_error(env, code, message, &value) == napi_ok) napi_reject_deferred(env, ticket.deferred, value);
     return;
   }
-  if (ticket.ms >= 0) {
-    napi_value ms = nullptr;
+  if (ticket.number >= 0) {
+    napi_value number = nullptr;
     napi_create_object(env, &value);
-    napi_create_double(env, ticket.ms, &ms);
-    napi_set_named_property(env, value, "ms", ms);
+    napi_create_double(env, ticket.number, &number);
+    napi_set_named_property(env, value, ticket.name, number);
   } else {
     napi_get_undefined(env, &value);
   }

@@ -15,8 +15,9 @@ namespace swiftkv::addon {
 // allocates nothing.
 struct Ticket {
   napi_deferred deferred = nullptr;
-  Failure failure;  // rejects when its code is not ok
-  double ms = -1;   // resolves to { ms } when not negative, else to undefined
+  Failure failure;          // rejects when its code is not ok
+  double number = -1;       // resolves to { [name]: number } when not negative, else to undefined
+  const char* name = "ms";  // a literal
   Ticket* next = nullptr;
 };
 

@@ -1,10 +1,13 @@
 #include "addon/device.h"
 
 #include <charconv>
+#include <optional>
 
 #include "addon/operand_args.h"
+#include "addon/tensor.h"
 #include "backends/cpu/level.h"
 #include "core/backend_loader.h"
+#include "core/peak.h"
 #include "core/touch_memory.h"
 
 namespace swiftkv::addon {
@@ -42,6 +45,7 @@ void DeviceHandle::define(Napi::Env env) {
                           method<&DeviceHandle::run>("run"),
                           method<&DeviceHandle::run_sync>("runSync"),
                           method<&DeviceHandle::touch>("touch"),
+                          method<&DeviceHandle::measure_peak>("measurePeak"),
                           method<&DeviceHandle::close>("close"),
                           getter<&DeviceHandle::get_backend>("backend"),
                           getter<&DeviceHandle::get_threads>("threads"),
@@ -88,6 +92,26 @@ Napi::Value DeviceHandle::touch(const Napi::CallbackInfo& info) {
     environment.executor().submit(device_.get(), {.work = [touch] { touch->run(); },
                                                   .cancel = [touch] { touch->cancel(); },
                                                   .done = [pending](const Error* error) { pending->settle(error); }});
+  });
+}
+
+Napi::Value DeviceHandle::measure_peak(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  return environment.promised(info.Env(), [&](const std::shared_ptr<Pending>& pending) {
+    device_->require_open();
+    const std::string name = read_string(info[0], "kind");
+    const std::optional<PeakKind> kind = find_peak(name);
+    if (!kind) throw Error(Code::invalid_argument, "Expected the name of a peak for kind but received \"" + name + '"');
+    const double ms = read_number(info[1], "ms");
+    std::optional<Tensor> memory;
+    if (!info[2].IsUndefined()) memory = TensorHandle::alive(info[2], "memory");
+    const auto per_second = std::make_shared<double>(0);
+    environment.executor().submit(
+        device_.get(),
+        {.work = [device = device_, kind = *kind, ms, memory,
+                  per_second] { *per_second = swiftkv::measure_peak(*device, kind, ms, memory ? &*memory : nullptr); },
+         .cancel = {},
+         .done = [pending, per_second](const Error* error) { pending->settle(error, *per_second, "perSecond"); }});
   });
 }
 

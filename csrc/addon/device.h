@@ -29,6 +29,7 @@ class DeviceHandle : public Handle<DeviceHandle> {
  private:
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value run_sync(const Napi::CallbackInfo& info);
+  Napi::Value measure_peak(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value get_backend(const Napi::CallbackInfo& info);
   Napi::Value get_threads(const Napi::CallbackInfo& info);

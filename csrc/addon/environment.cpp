@@ -8,9 +8,10 @@ Pending::~Pending() {
   if (ticket_) reject({Code::aborted, "the work was dropped"});
 }
 
-void Pending::resolve(double ms) noexcept {
+void Pending::resolve(double number, const char* name) noexcept {
   if (!ticket_) return;
-  ticket_->ms = ms;
+  ticket_->number = number;
+  ticket_->name = name;
   completions_->finish(std::move(ticket_));
 }
 
@@ -20,8 +21,8 @@ void Pending::reject(Failure failure) noexcept {
   completions_->finish(std::move(ticket_));
 }
 
-void Pending::settle(const Error* error, double ms) noexcept {
-  if (error == nullptr) return resolve(ms);
+void Pending::settle(const Error* error, double number, const char* name) noexcept {
+  if (error == nullptr) return resolve(number, name);
   Failure failure{error->code, {}};
   try {
     failure.message = error->what();

@@ -30,10 +30,12 @@ class Pending {
   Pending(const Pending&) = delete;
   Pending& operator=(const Pending&) = delete;
 
-  void resolve(double ms = -1) noexcept;
+  // Resolves to { [name]: number }, or to undefined when the number is negative; `name` is a literal.
+  void resolve(double number = -1, const char* name = "ms") noexcept;
   void reject(Failure failure) noexcept;
-  void settle(const Error* error, double ms = -1) noexcept;  // rejects when there is an error
-  void reject_now(Napi::Env env, napi_value reason);         // JavaScript thread only
+  // Rejects when there is an error.
+  void settle(const Error* error, double number = -1, const char* name = "ms") noexcept;
+  void reject_now(Napi::Env env, napi_value reason);  // JavaScript thread only
 
  private:
   std::shared_ptr<Completions> completions_;

@@ -36,8 +36,35 @@ struct PackParams {
   Matrix dst;  // data is written; panels or row_major
 };
 
-// run is called by one thread at a time, which is the only one that may use the pool. Everything else is called from
-// any thread, also while a run is in flight (weights load beside steps), and does not touch the pool.
+// What a device can do at most, for measurements to compare ops with.
+enum class PeakKind : int32_t {
+  fma_f32,   // multiply-adds in registers, f32; in operations a second, a multiply-add being two
+  dot_bf16,  // products of bf16 pairs added in f32
+  dot_int8,  // products of 8-bit integers, four at a time, added in 32 bits
+  read,      // bytes a second read from memory
+  count
+};
+
+constexpr const char* peak_name(PeakKind kind) {
+  switch (kind) {
+    case PeakKind::fma_f32: return "fma_f32";
+    case PeakKind::dot_bf16: return "dot_bf16";
+    case PeakKind::dot_int8: return "dot_int8";
+    case PeakKind::read: return "read";
+    case PeakKind::count: break;
+  }
+  return "?";
+}
+
+struct PeakParams {
+  PeakKind kind;
+  double ms;         // how long to measure, about
+  const void* data;  // read: device memory to go through, at least once; larger than the caches to mean anything
+  size_t bytes;
+};
+
+// run and measure_peak are called by one thread at a time, which is the only one that may use the pool. Everything else
+// is called from any thread, also while a run is in flight (weights load beside steps), and does not touch the pool.
 struct BackendTable {
   uint32_t abi;
   const char* name;
@@ -59,6 +86,9 @@ struct BackendTable {
 
   size_t (*scratch_bytes)(Device* device, OpKind kind, const void* params);
   Status (*run)(Device* device, OpKind kind, const void* params, const OpContext* context);
+
+  // unsupported where the device has no such instruction. May be null: then it measures nothing.
+  Status (*measure_peak)(Device* device, const PeakParams* params, double* per_second);
 };
 
 const BackendTable* cpu_backend();

@@ -39,8 +39,17 @@ export interface NativeDevice {
    * zeroed, but its pages only when they are first written, so that allocating does not hold up the caller.
    */
   touch(): Promise<void>;
+  /**
+   * What the device does at most, measured for about `ms` milliseconds on its threads, off the JavaScript thread:
+   * operations a second in registers (a multiply-add is two), or bytes a second read from `memory`, which only `read`
+   * takes and which should be larger than the caches. Rejects with ERR_UNSUPPORTED where there is no such instruction.
+   */
+  measurePeak(kind: PeakKind, ms: number, memory?: NativeTensor): Promise<{ perSecond: number }>;
   close(): void;
 }
+
+/** f32 multiply-adds, bf16 pair products, products of 8-bit integers, reads from memory. */
+export type PeakKind = 'fma_f32' | 'dot_bf16' | 'dot_int8' | 'read';
 
 /** An operand of an op called alone: a tensor, one cache of a pool, several caches, or a sampler table. */
 export type Operand = NativeTensor | NativeCacheRef | NativeCacheRef[] | NativeSamplerTable;

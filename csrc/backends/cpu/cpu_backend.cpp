@@ -8,6 +8,7 @@
 #include "backends/cpu/level.h"
 #include "backends/cpu/memory.h"
 #include "backends/cpu/pack.h"
+#include "backends/cpu/peak.h"
 #include "core/backend.h"
 #include "core/op_visit.h"
 
@@ -178,6 +179,11 @@ Status run(Device* device, OpKind kind, const void* params, const OpContext* con
   return visit_params(kind, params, Run{*d.kernels, c});
 }
 
+Status measure_peak(Device* device, const PeakParams* params, double* per_second) {
+  const CpuDevice& d = cpu_device(device);
+  return cpu::measure_peak(*d.kernels->peak, *params, *d.pool, d.threads, per_second);
+}
+
 }  // namespace
 
 const BackendTable* cpu_backend() {
@@ -196,6 +202,7 @@ const BackendTable* cpu_backend() {
       .unpack = unpack,
       .scratch_bytes = scratch_bytes,
       .run = run,
+      .measure_peak = measure_peak,
   };
   return &table;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "core/ops.h"
 #include "core/status.h"
@@ -26,6 +27,16 @@ struct Context {
   void parallel_for(int64_t pieces, F&& f) const {
     pool->parallel_for(threads, pieces, static_cast<F&&>(f));
   }
+};
+
+// What a level's instructions do at most: loops of nothing else, which measurements of the kernels are compared with.
+struct PeakLoops {
+  // Run `steps` rounds of independent multiply-adds in registers and return how many operations those were, a
+  // multiply-add being two. Null, or a negative number: there is no such instruction.
+  int64_t (*fma_f32)(int64_t steps);
+  int64_t (*dot_bf16)(int64_t steps);
+  int64_t (*dot_int8)(int64_t steps);
+  void (*read)(const std::byte* data, size_t bytes);  // every byte once; data is 64-byte aligned
 };
 
 // One table per ISA level. Kernels trust their params (the registry has checked them); a Status is for what only the
@@ -58,6 +69,8 @@ struct Kernels {
   size_t (*attention_prefill_scratch)(const AttentionParams&, int threads);
   size_t (*sample_scratch)(const SampleParams&, int threads);
   size_t (*logprobs_scratch)(const LogprobsParams&, int threads);
+
+  const PeakLoops* peak;
 };
 
 const Kernels& scalar_kernels();

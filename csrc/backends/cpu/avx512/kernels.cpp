@@ -34,6 +34,7 @@ const Kernels& avx512_kernels() {
       .attention_prefill_scratch = avx512::attention_prefill_scratch,
       .sample_scratch = avx512::sample_scratch,
       .logprobs_scratch = nullptr,
+      .peak = &avx512::kPeakLoops,
   };
   return table;
 }

@@ -30,4 +30,6 @@ size_t attention_decode_scratch(const AttentionParams&, int threads);
 size_t attention_prefill_scratch(const AttentionParams&, int threads);
 size_t sample_scratch(const SampleParams&, int threads);
 
+extern const PeakLoops kPeakLoops;
+
 }  // namespace swiftkv::cpu::avx512

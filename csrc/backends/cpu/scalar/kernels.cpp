@@ -33,6 +33,7 @@ const Kernels& scalar_kernels() {
       .attention_prefill_scratch = scalar::attention_scratch,
       .sample_scratch = scalar::sample_scratch,
       .logprobs_scratch = nullptr,
+      .peak = &scalar::kPeakLoops,
   };
   return table;
 }

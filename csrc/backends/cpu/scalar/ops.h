@@ -29,4 +29,6 @@ size_t swiftkv_project_scratch(const SwiftkvProjectParams&, int threads);
 size_t attention_scratch(const AttentionParams&, int threads);
 size_t sample_scratch(const SampleParams&, int threads);
 
+extern const PeakLoops kPeakLoops;
+
 }  // namespace swiftkv::cpu::scalar

@@ -6,6 +6,7 @@
 #include "backends/cpu/simd/attention.h"
 #include "backends/cpu/simd/kv_quantize.h"
 #include "backends/cpu/simd/linear.h"
+#include "backends/cpu/simd/peak.h"
 #include "backends/cpu/simd/q_rope.h"
 #include "backends/cpu/simd/qkv_rope_cache.h"
 #include "backends/cpu/simd/rms_norm.h"
@@ -43,6 +44,7 @@ static constexpr Kernels kKernels{
     .attention_prefill_scratch = attention_prefill_scratch<V>,
     .sample_scratch = sample_scratch<V>,
     .logprobs_scratch = nullptr,
+    .peak = &kPeakLoops<V>,
 };
 
 }  // namespace swiftkv::cpu::simd
