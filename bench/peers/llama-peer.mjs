@@ -1,6 +1,6 @@
 // node-llama-cpp as one side of a comparison: its prebuilt CPU binary, ids in, ids out.
 
-import { getLlama, getModuleVersion, LlamaLogLevel } from 'node-llama-cpp';
+import { GgmlType, GgufFileType, getLlama, getModuleVersion, LlamaLogLevel } from 'node-llama-cpp';
 
 /**
  * @param {string} modelPath a GGUF file
@@ -33,11 +33,11 @@ export async function openLlama(modelPath, { threads, batchSizes, contextSize })
       version: await getModuleVersion(),
       buildType: llama.buildType,
       llamaCpp: llama.llamaCppRelease.release,
-      weights: model.fileInfo.metadata.general.file_type,
+      weights: GgufFileType[model.fileInfo.metadata.general.file_type],
       modelBytes: model.size,
       threads: first.context.idealThreads,
       flashAttention: first.context.flashAttention,
-      kvCache: `${first.context.kvCacheKeyType}/${first.context.kvCacheValueType} (ggml types)`,
+      kvCache: GgmlType[first.context.kvCacheKeyType],
       contextSize: first.context.contextSize,
       batchSizes: [...contexts.values()].map(({ context }) => context.batchSize),
     },
