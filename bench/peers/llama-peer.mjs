@@ -34,7 +34,7 @@ export async function openLlama(modelPath, { threads, batchSizes, contextSize })
       buildType: llama.buildType,
       llamaCpp: llama.llamaCppRelease.release,
       weights: GgufFileType[model.fileInfo.metadata.general.file_type],
-      modelBytes: model.size,
+      weightBytes: model.size,
       threads: first.context.idealThreads,
       flashAttention: first.context.flashAttention,
       kvCache: GgmlType[first.context.kvCacheKeyType],

@@ -34,14 +34,17 @@ function* pairs(results) {
 }
 
 function* speedRows(results) {
-  for (const { bits, threads, what, tokens, ours, theirs } of pairs(results)) {
+  for (const { bits, threads, what, tokens, readsWeights, ours, theirs } of pairs(results)) {
     const both = [ours, theirs].map(({ rounds }) => rounds);
+    // A decode step reads every weight once; a tied embedding is the head.
+    const reads = ({ rounds, weightBytes }) =>
+      readsWeights ? `; ${number((weightBytes * tokens) / summary(rounds.map(({ ms }) => ms)).median / 1e6)} GB/s` : '';
     yield [
       `${ours.name} / ${theirs.name}`,
       `${bits}`,
       `${threads}`,
       what,
-      ...both.map((rounds) => rate(rounds, tokens)),
+      ...[ours, theirs].map((side) => rate(side.rounds, tokens) + reads(side)),
       ratio(...both),
       both.map(used).join(' / '),
       both.map((rounds) => percent(worst(rounds))).join(' / '),
@@ -85,13 +88,23 @@ function table(head, rows) {
   return [head, align, ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
+/** Rounds during which others took more than the limit, after all repetitions too. */
+function disturbedRounds({ results, neighbours }) {
+  const sides = [
+    ...results.flatMap(({ peers }) => peers.map(({ rounds }) => rounds)),
+    ...neighbours.flatMap(({ peers }) => peers.flatMap(({ quiet, busy }) => [quiet, busy])),
+  ].flat();
+  return `${sides.filter(({ disturbed }) => disturbed).length} of ${sides.length}`;
+}
+
 /** @param {object} report what run.mjs collects */
 export function markdown(report) {
   const { machine, options, results, neighbours, peers, notes } = report;
   const lines = [
     `Model ${report.model}. ${machine.cpu}, ${machine.processors} processors, Node ${machine.node}.`,
     `${options.rounds} rounds in turns; medians, in parentheses the least to the greatest. A round is repeated up to`,
-    `${options.repeats} times while others take more than ${percent(options.limit)} of the machine.`,
+    `${options.repeats} times while others take more than ${percent(options.limit)} of the machine; ` +
+      `${disturbedRounds(report)} stayed so.`,
   ];
   if (results.length > 0) {
     const head = ['ours / theirs', 'bits', 'threads', 'what', 'ours, tokens/s', 'theirs, tokens/s', 'ratio'];
@@ -104,6 +117,14 @@ export function markdown(report) {
   if (neighbours.length > 0) {
     const head = ['decode', 'bits', 'threads', 'alone, tokens/s', 'one processor busy, tokens/s', 'kept'];
     lines.push('', table([...head, "others' CPU at most"], [...neighbourRows(neighbours)]));
+  }
+  lines.push('', 'The machine in the same run:', '');
+  for (const { bits, threads, read, dot } of report.peaks) {
+    const range = (peak) =>
+      peak === null ? 'none' : `${number(peak.median)} (${number(peak.min)} to ${number(peak.max)})`;
+    lines.push(
+      `- beside ${bits} bits, ${threads} threads: reads ${range(read)} GB/s, bf16 products in registers ${range(dot)} GFLOP/s`,
+    );
   }
   for (const note of notes) lines.push('', note);
   lines.push('', 'Settings:', '');

@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util';
 import { Engine } from '../../dist/index.js';
 import { measureDecode, measureNeighbour, measurePrefill } from './measure.mjs';
 import { startNeighbour } from './neighbour.mjs';
+import { measurePeaks } from './peaks.mjs';
 import { PeerClient } from './peer-client.mjs';
 import { markdown } from './report.mjs';
 import { weightCases } from './weight-cases.mjs';
@@ -53,6 +54,7 @@ const report = {
   options: { rounds: options.rounds, ...options.policy, prompts, decode, batchSizes },
   results: [],
   neighbours: [],
+  peaks: [],
   peers: [],
   notes: [],
 };
@@ -97,7 +99,13 @@ async function openPeers(ours, gguf, threads, ggufPath) {
   }
 }
 
-const rounds = (peers, results) => peers.map(({ name, ours }) => ({ name, ours, rounds: results.get(name) }));
+const rounds = (peers, results) =>
+  peers.map(({ name, ours, settings }) => ({
+    name,
+    ours,
+    weightBytes: settings.weightBytes,
+    rounds: results.get(name),
+  }));
 
 async function measureAll(peers, each, threads) {
   const { vocabSize } = peers.find(({ ours }) => ours).settings;
@@ -120,7 +128,8 @@ async function measureAll(peers, each, threads) {
       neighbour.end();
     }
   } else {
-    add(`decode ${decode.tokens}`, decode.tokens, await measureDecode(peers, decode, vocabSize, options));
+    const all = await measureDecode(peers, decode, vocabSize, options);
+    add(`decode ${decode.tokens}`, decode.tokens, all, { readsWeights: true });
   }
 }
 
@@ -148,6 +157,7 @@ try {
       const peers = await openPeers(ours, gguf, threads, ggufPath);
       try {
         await measureAll(peers, each, threads);
+        report.peaks.push({ bits: each, ...(await measurePeaks(threads)) });
         for (const peer of peers) {
           const { peakBytes } = await peer.call('close');
           report.peers.push({ name: peer.name, threads, loadMs: peer.loadMs, peakBytes, settings: peer.settings });

@@ -1,6 +1,7 @@
 // Proves that a GGUF file of ours is the model that we run: at every position of the same ids, the most likely next
 // token and the largest logits of node-llama-cpp against ours.
-//   node verify.mjs [--positions 256] [--prompts 4] [--json]
+//   node verify.mjs [MODEL...] [--positions 256] [--prompts 4] [--json]
+// Without a model: the embedded one and its shape, in every type; models that are named, in bf16.
 // Prints, per model and type: positions where the most likely tokens agree, how close ours was to a tie where they do
 // not, and the root mean square difference of llama.cpp's five largest logits relative to the spread of all logits.
 
@@ -14,7 +15,8 @@ import { openLlama } from './llama-peer.mjs';
 import { randomIds } from './token-ids.mjs';
 import { writeModel } from './write-model.mjs';
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     positions: { type: 'string', default: '256' },
     prompts: { type: 'string', default: '4' },
@@ -95,16 +97,21 @@ async function verify(source, name, type, path) {
   return { model: name, type, positions: total.positions, agree, worstGap, rms: Math.sqrt(squares / logits), worst };
 }
 
-const folder = await mkdtemp(join(tmpdir(), 'swiftkv-peers-'));
-try {
-  const scaled = await scaledRopeModel(folder);
-  const cases = [
+/** Source, name in the report, GGUF type. */
+async function defaultCases(folder) {
+  return [
     ['random:embedded', 'random:embedded', 'bf16'],
     ['embedded:base', 'embedded:base', 'bf16'],
-    [scaled, 'embedded:base with llama3 rope scaling', 'bf16'],
+    [await scaledRopeModel(folder), 'embedded:base with llama3 rope scaling', 'bf16'],
     ['embedded:base', 'embedded:base', 'q8_0'],
     ['embedded:base', 'embedded:base', 'q4_0'],
   ];
+}
+
+const folder = await mkdtemp(join(tmpdir(), 'swiftkv-peers-'));
+try {
+  const named = positionals.map((model) => [model, model, 'bf16']);
+  const cases = named.length > 0 ? named : await defaultCases(folder);
   const results = [];
   for (const [source, name, type] of cases) results.push(await verify(source, name, type, join(folder, 'model.gguf')));
   if (values.json) {
