@@ -72,6 +72,23 @@ void OpenDevice::release(Storage& storage) noexcept {
   if (data != nullptr) table_.release(handle_, data, storage.bytes_);
 }
 
+std::byte* OpenDevice::scratch(size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  require_open();
+  if (bytes > scratch_bytes_) {
+    release_scratch();
+    check(table_.allocate(handle_, bytes, &scratch_));
+    scratch_bytes_ = bytes;
+  }
+  return static_cast<std::byte*>(scratch_);
+}
+
+void OpenDevice::release_scratch() noexcept {
+  if (scratch_ != nullptr) table_.release(handle_, scratch_, scratch_bytes_);
+  scratch_ = nullptr;
+  scratch_bytes_ = 0;
+}
+
 void OpenDevice::close() {
   const std::lock_guard lock(mutex_);
   closed_.store(true, std::memory_order_release);
@@ -80,6 +97,7 @@ void OpenDevice::close() {
     if (data != nullptr) table_.release(handle_, data, storage->bytes_);
   }
   living_.clear();
+  release_scratch();
   allocated_.store(0, std::memory_order_relaxed);
 }
 

@@ -59,6 +59,11 @@ class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
   // All living memory of the device now.
   std::vector<std::shared_ptr<Storage>> storages();
 
+  // Memory for an op that runs alone, at least `bytes`, with anything in it. Kept from call to call and not counted in
+  // allocated_bytes(): mapping it anew takes longer than many ops. For whoever may use the pool. Throws Error:
+  // out_of_memory, or disposed after close().
+  std::byte* scratch(size_t bytes);
+
   // Releases all memory of the device at once; Storage objects become empty. The caller has first made sure that
   // nothing of the device is running (Executor::drain). Idempotent.
   void close();
@@ -71,6 +76,7 @@ class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
              std::shared_ptr<void> library);
   friend class Storage;
   void release(Storage& storage) noexcept;
+  void release_scratch() noexcept;
 
   const BackendTable& table_;
   Device* handle_ = nullptr;
@@ -81,6 +87,8 @@ class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
   std::atomic<bool> closed_{false};
   std::mutex mutex_;  // guards living_ and the hand-over of memory between release and close
   std::unordered_set<Storage*> living_;
+  void* scratch_ = nullptr;
+  size_t scratch_bytes_ = 0;
 };
 
 }  // namespace swiftkv

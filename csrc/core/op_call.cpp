@@ -107,8 +107,7 @@ void OpCall::run() {
 
   const OpParams params = make_params(on_device);
   const size_t scratch_bytes = table.scratch_bytes(device_->handle(), op_.kind, params_data(params));
-  const auto scratch = device_->allocate(scratch_bytes);
-  const OpContext context = {.scratch = scratch->data(), .scratch_bytes = scratch_bytes};
+  const OpContext context = {.scratch = device_->scratch(scratch_bytes), .scratch_bytes = scratch_bytes};
   const Status status = table.run(device_->handle(), op_.kind, params_data(params), &context);
   if (!status.ok()) throw Error(status.code, std::string(spec.name) + ": " + status.message);
 }

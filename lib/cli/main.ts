@@ -3,6 +3,7 @@
 
 import { Command } from 'commander';
 import { version } from '../version.ts';
+import { benchCommand } from './bench/bench.ts';
 import { reportError } from './exit.ts';
 import { exportCommand } from './export.ts';
 import { generateCommand } from './generate.ts';
@@ -14,7 +15,7 @@ const program = new Command('swiftkv')
   .showHelpAfterError('(see --help)')
   .exitOverride();
 
-for (const command of [infoCommand(), generateCommand(), exportCommand()]) {
+for (const command of [infoCommand(), generateCommand(), exportCommand(), benchCommand()]) {
   program.addCommand(command.exitOverride().showHelpAfterError('(see --help)'));
 }
 

@@ -178,7 +178,7 @@ TEST_CASE("op call: the kernel reads the indices that were checked, not what is 
   const size_t before = device->allocated_bytes();
   call.run();
   CHECK(fake(*device).ops.size() == 1);
-  CHECK(device->allocated_bytes() == before);  // copies and scratch are gone
+  CHECK(device->allocated_bytes() == before);  // copies are gone, and scratch does not count
   CHECK(run_error(call) == "embed: ids[0] is 1000000, expected 0 to 8");
   CHECK(fake(*device).ops.size() == 1);
 }

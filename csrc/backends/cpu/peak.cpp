@@ -8,10 +8,10 @@ namespace swiftkv::cpu {
 
 namespace {
 
-constexpr int64_t kSteps = 2048;                  // of one piece: tens of microseconds
-constexpr int64_t kFirstPieces = 8;               // per thread, to learn how long a piece takes
-constexpr double kMaxMs = 10'000;                 // of one measurement
-constexpr size_t kReadBytes = size_t{256} << 10;  // of one piece
+constexpr int64_t kSteps = 2048;                // of one piece: tens of microseconds
+constexpr int64_t kFirstPieces = 8;             // per thread, to learn how long a piece takes
+constexpr double kMaxMs = 10'000;               // of one measurement
+constexpr size_t kReadBytes = size_t{1} << 20;  // of one piece
 
 double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();

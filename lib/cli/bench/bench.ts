@@ -1,0 +1,20 @@
+// swiftkv bench: what this machine makes of the kernels and of whole models.
+
+import { Command } from 'commander';
+import { kernelsCommand } from './kernels.ts';
+import { latencyCommand } from './latency.ts';
+
+export function benchCommand(): Command {
+  const command = new Command('bench').description('measure kernels and models on this machine').addHelpText(
+    'after',
+    `
+Examples:
+  swiftkv bench kernels --filter linear
+  swiftkv bench latency random:llama-3.2-1b --pp 512 --depth 0
+`,
+  );
+  for (const one of [kernelsCommand(), latencyCommand()]) {
+    command.addCommand(one.exitOverride().showHelpAfterError('(see --help)'));
+  }
+  return command;
+}

@@ -1,0 +1,193 @@
+// The commands as a user runs them, with so little time that nothing can be said about speed.
+
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { kernelGroups } from '../../lib/cli/bench/ops/index.ts';
+import { opSpecs } from '../../lib/kernels/op-specs.ts';
+import { swiftkv } from './run.ts';
+
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'swiftkv-bench-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const quick = ['--time', '1', '--rotate', '100KiB', '--threads', '1'];
+
+it('every op has its measurements', () => {
+  expect(Object.keys(kernelGroups).sort()).toEqual(
+    Object.keys(opSpecs)
+      .filter((op) => op !== 'attention')
+      .sort(),
+  );
+});
+
+describe('bench kernels', () => {
+  it('measures every op of a small shape and writes JSON, each result with its environment', async () => {
+    const file = join(folder, 'kernels.json');
+    const shape = ['--shapes', 'embedded', '--rows', '1,17', '--contexts', '40'];
+    const run = await swiftkv(['bench', 'kernels', ...shape, ...quick, '--json', file]);
+    expect(run.code).toBe(0);
+    const { results, environment, callMs } = JSON.parse(await readFile(file, 'utf8'));
+    expect(new Set(results.map((r: { op: string }) => r.op))).toEqual(new Set(Object.keys(kernelGroups)));
+    expect(callMs).toBeGreaterThan(0);
+    expect(environment).toMatchObject({ command: 'bench kernels', threads: 1, node: process.version });
+    expect(environment.flags).toMatchObject({ rows: [1, 17], shapes: ['embedded'] });
+    for (const r of results) {
+      expect(r.environment).toEqual(environment);
+      expect(r.ms.median).toBeGreaterThan(0);
+      expect(r.ms.samples).toBeGreaterThanOrEqual(6);
+      expect(r.gbps).toBeGreaterThan(0);
+      expect(r.ofLimit).toBeGreaterThan(0);
+      expect(r.flops > 0).toBe(r.gflops !== null);
+    }
+    expect(run.stdout).toMatch(/attention_decode +fp8_e4m3 +1 +40/);
+    expect(run.stdout).toMatch(/read \d/);
+  });
+
+  it('prints nothing but JSON to stdout with --json -', async () => {
+    const run = await swiftkv([
+      ...['bench', 'kernels', '--filter', 'rms,silu', '--shapes', 'embedded', '--isa', 'scalar'],
+      ...['--weight-dtype', 'f32', '--json', '-', ...quick],
+    ]);
+    const { results, environment } = JSON.parse(run.stdout);
+    expect(environment.isa).toBe('scalar');
+    expect(results.map((r: { op: string; rows: number }) => [r.op, r.rows])).toEqual([
+      ['rms_norm', 1],
+      ['rms_norm', 512],
+      ['silu_mul', 1],
+      ['silu_mul', 512],
+    ]);
+  });
+
+  it('prints markdown', async () => {
+    const run = await swiftkv([
+      'bench',
+      'kernels',
+      '--filter',
+      'copy_rows',
+      '--shapes',
+      'embedded',
+      '--markdown',
+      ...quick,
+    ]);
+    expect(run.stdout.split('\n').slice(0, 3)).toEqual([
+      expect.stringMatching(/^\| op \| dtype \|/),
+      expect.stringMatching(/^\| --- \| --- \| ---: \|/),
+      expect.stringMatching(/^\| copy_rows \| f32 \|/),
+    ]);
+  });
+});
+
+describe('bench latency', () => {
+  it('compares variants over a grid and writes JSON, each result with its environment', async () => {
+    const file = join(folder, 'latency.json');
+    const run = await swiftkv([
+      ...['bench', 'latency', 'random:embedded', '--variants', 'plain,kv50%/4,plain+cache=fp8', '--pp', '5,40'],
+      ...['--tg', '3', '--depth', '0,100', '--repeat', '2', '--fit', '1MiB', '--rotate', '100KiB', '--threads', '1'],
+      ...['--json', file],
+    ]);
+    expect(run.code).toBe(0);
+    const { results, environment, leftOut } = JSON.parse(await readFile(file, 'utf8'));
+    expect(leftOut).toEqual([]);
+    expect(environment).toMatchObject({ command: 'bench latency', threads: 1 });
+    expect(results).toHaveLength(3 * 6);
+    const cell = (test: string, variant: string) =>
+      results.find((r: { test: string; variant: string }) => r.test === test && r.variant === variant);
+    for (const r of results) {
+      expect(r.environment).toEqual(environment);
+      expect(r.ms.samples).toBe(2);
+      expect(r.tokensPerSecond).toBeGreaterThan(0);
+      expect(r.ofLimit).toBeGreaterThan(0);
+      if (r.variant === 'plain') expect(r.ratio).toBe(1);
+    }
+    // 8 layers, 4 of which prompt tokens skip, all but the last one.
+    expect(cell('pp40 @ d100', 'kv50%/4')).toMatchObject({ rowLayersRun: 40 * 4 + 4, rowLayersSkipped: 39 * 4 });
+    expect(cell('pp40', 'plain')).toMatchObject({ rowLayersRun: 320, rowLayersSkipped: 0, flopRatio: 1 });
+    expect(cell('pp40', 'kv50%/4').flopRatio).toBeGreaterThan(1);
+    expect(cell('tg3', 'kv50%/4')).toMatchObject({ rowLayersSkipped: 0, flopRatio: null });
+    // 8 caches of 4 heads x 32 x 2 sides in bf16; 5 with AcrossKV; fp8 with its scales.
+    expect(cell('tg3', 'plain')).toMatchObject({ kvBytesPerToken: 4096, fitTokens: 256 });
+    expect(cell('tg3', 'kv50%/4')).toMatchObject({ kvBytesPerToken: 2560, fitTokens: 400 });
+    expect(cell('tg3', 'plain+cache=fp8')).toMatchObject({ kvBytesPerToken: 8 * 8 * 36, kvCacheDtype: 'fp8' });
+  });
+
+  it('measures in groups where memory is short, and says what did not fit at all', async () => {
+    const grid = ['--pp', '4', '--tg', '1', '--depth', '0', '--repeat', '1', '--rotate', '100KiB', '--json', '-'];
+    const variants = ['--variants', 'plain,kv50%,kv25%'];
+    const measure = async (...flags: string[]) => {
+      const run = await swiftkv(['bench', 'latency', 'random:embedded', ...grid, ...flags]);
+      return JSON.parse(run.stdout);
+    };
+    const { totalBytes } = (await measure('--variants', 'plain')).results[0];
+    const { results, leftOut } = await measure(...variants, '--memory', String(Math.floor(totalBytes * 2.5)));
+    expect(leftOut).toEqual([]);
+    expect(results.filter((r: { test: string }) => r.test === 'pp4').map((r: object) => pick(r))).toEqual([
+      ['plain', 1],
+      ['kv50%', 1],
+      ['plain', 2],
+      ['kv25%', 2],
+    ]);
+    const tight = await measure(...variants, '--memory', String(totalBytes));
+    expect(tight.leftOut.map((l: { variant: string }) => l.variant)).toEqual(['kv50%', 'kv25%']);
+  });
+
+  it('compares models with each other', async () => {
+    const models = ['embedded:base', 'embedded:swiftkv-50'];
+    const grid = ['--pp', '8', '--tg', '1', '--depth', '0', '--repeat', '1', '--variants', 'plain', '--rotate', '1KiB'];
+    const run = await swiftkv(['bench', 'latency', ...models, ...grid]);
+    expect(run.code).toBe(0);
+    expect(run.stdout).toMatch(/embedded:base +pp8 +plain .* 0 \(0\.0%\)/);
+    expect(run.stdout).toMatch(/embedded:swiftkv-50 +pp8 +plain .* 28 \(43\.8%\)/);
+  });
+});
+
+const pick = (r: object) => {
+  const { variant, group } = r as { variant: string; group: number };
+  return [variant, group];
+};
+
+describe('errors are one line and say what was expected', () => {
+  const cases: [string, string[], number, RegExp][] = [
+    ['an op that does not exist', ['kernels', '--filter', 'conv'], 1, /beginnings of embed, .* received conv/],
+    ['a shape that does not exist', ['kernels', '--shapes', 'gpt'], 2, /llama-3\.2-1b.* received gpt/],
+    ['a weight dtype that does not exist', ['kernels', '--weight-dtype', 'int3'], 2, /f32, bf16.* received int3/],
+    ['no rows', ['kernels', '--rows', '0'], 2, /integers >= 1/],
+    ['a time that is no number', ['kernels', '--time', 'long'], 2, /integer >= 1/],
+    ['an ISA level that does not exist', ['kernels', '--isa', 'avx99'], 1, /avx99/],
+    ['too many threads', ['kernels', '--threads', '5000'], 1, /1 to 1024 for threads/],
+    ['a variant that does not exist', ['latency', '--variants', 'kv50'], 1, /plain or kvN%.* received kv50/],
+    ['layers of a model that has its own', ['latency', 'embedded:base', '--variants', 'kv50%'], 1, /layers are given/],
+    ['a model that is not there', ['latency', '/no/such/model'], 1, /ERR_MODEL_NOT_FOUND/],
+    ['more context than the model has', ['latency', 'embedded:base', '--depth', '2048'], 1, /maxModelLen|2048/],
+    ['a depth below 0', ['latency', '--depth', '-1'], 2, /integers >= 0/],
+    ['a benchmark that does not exist', ['frobnicate'], 2, /unknown command/],
+    [
+      'a file that cannot be written',
+      ['kernels', '--filter', 'copy_rows', '--shapes', 'embedded', ...quick, '--json', '/no/such/folder/x'],
+      1,
+      /ERR_IO/,
+    ],
+  ];
+  it.each(cases)('%s', async (_, args, code, message) => {
+    const run = await swiftkv(['bench', ...args]);
+    expect(run.stderr).toMatch(message);
+    expect(run.stderr).not.toMatch(/\n\s+at /);
+    expect(run.code).toBe(code);
+  });
+});
+
+it('prints help with examples', async () => {
+  for (const args of [
+    ['bench', '--help'],
+    ['bench', 'kernels', '--help'],
+    ['bench', 'latency', '--help'],
+  ]) {
+    const run = await swiftkv(args);
+    expect(run).toMatchObject({ code: 0, stderr: '' });
+    expect(run.stdout).toMatch(/Examples:\n {2}swiftkv bench/);
+  }
+});
