@@ -45,6 +45,7 @@ const options = {
   rounds: Number(values.rounds),
   policy: { limit: Number(values.limit), repeats: Number(values.repeats) },
 };
+const warmUpTokens = 4;
 const maxLength = Math.max(...prompts, decode.context + decode.tokens) + 64;
 for (const each of bits) if (!(each in weightCases)) throw new RangeError(`--bits ${each}: expected 16, 8 or 4`);
 
@@ -118,6 +119,7 @@ async function measureAll(peers, each, threads) {
     add(`prefill ${tokens}`, tokens, results, { batchTries: tries });
   }
   if (decode.tokens === 0) return;
+  for (const peer of peers) await peer.call('decode', { ...decode, tokens: warmUpTokens, vocabSize, seed: 0 });
   if (values.neighbour) {
     const neighbour = startNeighbour();
     try {
