@@ -99,7 +99,9 @@ DType read_dtype(Napi::Value value, const std::string& name, std::initializer_li
 }
 
 DType read_dtype(Napi::Value value, const std::string& name) {
-  return read_dtype(value, name, {DType::f32, DType::bf16, DType::f16, DType::fp8_e4m3, DType::i32, DType::u8});
+  return read_dtype(
+      value, name,
+      {DType::f32, DType::bf16, DType::f16, DType::fp8_e4m3, DType::i32, DType::u8, DType::int8, DType::int4});
 }
 
 Layout read_layout(Napi::Value value, const std::string& name) {

@@ -21,17 +21,27 @@ Matrix rows_of(const Tensor& tensor) {
           .k = k};
 }
 
+PackTarget read_target(Napi::Value value, const std::string& name) {
+  if (value.IsUndefined()) return PackTarget::values;
+  const std::string text = read_string(value, name);
+  if (text == "values") return PackTarget::values;
+  if (text == "scales") return PackTarget::scales;
+  throw_invalid(value.Env(), "Expected values or scales for " + name + " but received \"" + text + '"');
+}
+
 WeightSegment read_segment(const OpenDevice& device, Napi::Value value, const std::string& name) {
   const Napi::Object object = read_object(value, name);
   const auto integer = [&](const char* f) { return read_int(object.Get(f), name + '.' + f); };
   WeightSegment segment{
       .path = read_string(object.Get("path"), name + ".path"),
       .offset = integer("offset"),
-      .dtype = read_dtype(object.Get("dtype"), name + ".dtype", {DType::f32, DType::bf16, DType::f16}),
+      .dtype = read_dtype(object.Get("dtype"), name + ".dtype", {DType::f32, DType::bf16, DType::f16, DType::fp8_e4m3}),
       .rows = integer("rows"),
       .k = integer("k"),
       .dst = {},
       .dst_row = integer("dstRow"),
+      .target = read_target(object.Get("target"), name + ".target"),
+      .repeat = object.Get("repeat").IsUndefined() ? false : read_bool(object.Get("repeat"), name + ".repeat"),
       .owner = {},
   };
   if (segment.path.find('\0') != std::string::npos)
@@ -41,7 +51,8 @@ WeightSegment read_segment(const OpenDevice& device, Napi::Value value, const st
   if (dst.storage->device().get() != &device)
     throw_invalid(value.Env(), "Expected a tensor of the same device for " + name + ".dst");
   segment.dst = rows_of(dst);
-  if (segment.dst.k == 1 && segment.rows == 1 && segment.k == segment.dst.n && dst.view.rank == 1)
+  if (segment.target == PackTarget::values && segment.dst.k == 1 && segment.rows == 1 && segment.k == segment.dst.n &&
+      dst.view.rank == 1)
     std::swap(segment.rows, segment.k);  // a vector given as one row
   segment.owner = dst.storage;
   check_segment(segment);

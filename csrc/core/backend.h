@@ -27,13 +27,20 @@ struct OpContext {
   size_t scratch_bytes;
 };
 
-// Rows [dst_row, dst_row + rows) of a weight matrix, from row-major source elements.
+// What of a matrix is packed: its elements, or the scales per output of fp8_e4m3 codes that were packed as they are.
+enum class PackTarget : int32_t { values = 0, scales = 1 };
+
+// Rows [dst_row, dst_row + rows) of a weight matrix, from row-major source elements. Floats become what the matrix is,
+// quantized with scales of their own where it is fp8_e4m3, int8 or int4. fp8_e4m3 codes go to an fp8_e4m3 matrix only
+// and leave its scales alone.
 struct PackParams {
-  const void* src;  // [rows, k] in src_dtype
-  DType src_dtype;  // f32, bf16, f16
+  const void* src;  // values: [rows, k] in src_dtype; scales: [rows], or [1] for all rows with repeat
+  DType src_dtype;  // f32, bf16, f16; fp8_e4m3 (values only)
   int64_t rows;
   int64_t dst_row;
   Matrix dst;  // data is written; panels or row_major
+  PackTarget target = PackTarget::values;
+  bool repeat = false;
 };
 
 // What a device can do at most, for measurements to compare ops with.

@@ -11,8 +11,10 @@
 namespace swiftkv {
 
 // The numeric values are part of the boundary with TypeScript (lib/native/binding.ts).
-enum class DType : int32_t { f32 = 0, bf16 = 1, f16 = 2, fp8_e4m3 = 3, i32 = 4, u8 = 5 };
+// int8 and int4 exist as weight matrices in panels only, with scales inside (Layout::panels in core/ops.h).
+enum class DType : int32_t { f32 = 0, bf16 = 1, f16 = 2, fp8_e4m3 = 3, i32 = 4, u8 = 5, int8 = 6, int4 = 7 };
 
+// Of one element; int4 keeps two in a byte, and matrix_bytes counts them.
 constexpr int64_t dtype_bytes(DType t) {
   switch (t) {
     case DType::f32:
@@ -20,7 +22,9 @@ constexpr int64_t dtype_bytes(DType t) {
     case DType::bf16:
     case DType::f16: return 2;
     case DType::fp8_e4m3:
-    case DType::u8: return 1;
+    case DType::u8:
+    case DType::int8:
+    case DType::int4: return 1;
   }
   return 0;
 }
@@ -33,8 +37,15 @@ constexpr const char* dtype_name(DType t) {
     case DType::fp8_e4m3: return "fp8_e4m3";
     case DType::i32: return "i32";
     case DType::u8: return "u8";
+    case DType::int8: return "int8";
+    case DType::int4: return "int4";
   }
   return "?";
+}
+
+// A matrix of codes and scales.
+constexpr bool is_quantized(DType t) {
+  return t == DType::fp8_e4m3 || t == DType::int8 || t == DType::int4;
 }
 
 // Storage types: plain bits with a distinct C++ type, so that a visitor can hand a typed value to a generic lambda.

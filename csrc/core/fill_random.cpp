@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "core/random.h"
 
@@ -33,9 +34,11 @@ inline float uniform(uint32_t key, uint32_t col, float scale) {
 RandomFill::RandomFill(Tensor tensor, uint64_t seed, float scale, std::shared_ptr<ThreadPool> pool)
     : tensor_(std::move(tensor)), seed_(seed), scale_(scale), pool_(std::move(pool)) {
   const TensorView& view = tensor_.view;
-  if (view.dtype != DType::f32 && view.dtype != DType::bf16 && view.dtype != DType::f16)
-    throw Error(Code::invalid_argument, std::string("fillRandom: expected a tensor of f32, bf16 or f16 but received ") +
-                                            dtype_name(view.dtype));
+  const bool is_float = view.dtype == DType::f32 || view.dtype == DType::bf16 || view.dtype == DType::f16;
+  if (!is_float && !(is_quantized(view.dtype) && view.layout == Layout::panels))
+    throw Error(Code::invalid_argument,
+                std::string("fillRandom: expected a tensor of f32, bf16 or f16 or a weight matrix but received ") +
+                    dtype_name(view.dtype));
   if (std::string(tensor_.storage->device()->table().name) != "cpu")
     throw Error(Code::unsupported, "fillRandom: only for tensors of the cpu backend");
   if (!std::isfinite(scale) || scale < 0)
@@ -49,9 +52,24 @@ void RandomFill::run() {
   switch (tensor_.view.dtype) {
     case DType::f32: fill<float>(); break;
     case DType::bf16: fill<bf16>(); break;
-    default: fill<f16>(); break;
+    case DType::f16: fill<f16>(); break;
+    default: fill_quantized();
   }
   if (cancelled_.load(std::memory_order_relaxed)) throw Error(Code::aborted, "fillRandom was cancelled");
+}
+
+// A row is quantized as a whole.
+void RandomFill::fill_quantized() {
+  const auto piece = [&](int64_t index, int) {
+    std::vector<float> row(static_cast<size_t>(cols_));
+    for (int64_t r = index * kPanel; r < std::min(rows_, (index + 1) * kPanel); ++r) {
+      if (cancelled_.load(std::memory_order_relaxed)) return;
+      const uint32_t key = row_key(seed_, r);
+      for (int64_t c = 0; c < cols_; ++c) row[static_cast<size_t>(c)] = uniform(key, static_cast<uint32_t>(c), scale_);
+      write_rows(tensor_, r, 1, row.data(), DType::f32);
+    }
+  };
+  pool_->parallel_for(tensor_.storage->device()->threads(), (rows_ + kPanel - 1) / kPanel, piece);
 }
 
 // A piece is one panel's worth of rows, in either layout.

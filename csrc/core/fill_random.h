@@ -11,11 +11,11 @@
 namespace swiftkv {
 
 // Element (row, col) of the tensor, seen as [first dimension, the rest], becomes a uniform value in [-scale, scale)
-// that depends on seed, row and col alone, rounded to the dtype: the same for every layout, thread count and machine.
+// that depends on seed, row and col alone, rounded to the dtype (or quantized to it): the same for every layout, thread count and machine.
 // Padding of panels stays zero.
 class RandomFill {
  public:
-  // f32, bf16 or f16 in host memory. Throws Error.
+  // f32, bf16, f16, or a quantized matrix, in host memory. Throws Error.
   RandomFill(Tensor tensor, uint64_t seed, float scale, std::shared_ptr<ThreadPool> pool);
 
   // On the executor's thread. Throws Error(aborted) after cancel().
@@ -25,6 +25,7 @@ class RandomFill {
  private:
   template <class T>
   void fill();
+  void fill_quantized();
 
   Tensor tensor_;
   uint64_t seed_;

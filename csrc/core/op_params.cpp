@@ -61,7 +61,8 @@ void fill(const BoundOp& op, LinearParams& p) {
        .w = matrix(op, at(kLinear, "w")),
        .bias = pointer<float>(op, at(kLinear, "bias")),
        .accumulate = op.attrs[0] != 0,
-       .y = activation(op, at(kLinear, "y"))};
+       .y = activation(op, at(kLinear, "y")),
+       .fp8_activations = op.attrs[1] != 0};
 }
 
 void fill(const BoundOp& op, QkvRopeCacheParams& p) {
@@ -76,7 +77,8 @@ void fill(const BoundOp& op, QkvRopeCacheParams& p) {
        .positions = pointer<int32_t>(op, at(kQkvRopeCache, "positions")),
        .slots = pointer<int32_t>(op, at(kQkvRopeCache, "slots")),
        .q = activation(op, at(kQkvRopeCache, "q")),
-       .cache = kv_cache(op, at(kQkvRopeCache, "cache"))};
+       .cache = kv_cache(op, at(kQkvRopeCache, "cache")),
+       .fp8_activations = op.attrs[1] != 0};
 }
 
 void fill(const BoundOp& op, QRopeParams& p) {
@@ -88,7 +90,8 @@ void fill(const BoundOp& op, QRopeParams& p) {
        .bias = pointer<float>(op, at(kQRope, "bias")),
        .rope = pointer<float>(op, at(kQRope, "rope")),
        .positions = pointer<int32_t>(op, at(kQRope, "positions")),
-       .q = activation(op, at(kQRope, "q"))};
+       .q = activation(op, at(kQRope, "q")),
+       .fp8_activations = op.attrs[0] != 0};
 }
 
 void fill(const BoundOp& op, SwiftkvProjectParams& p) {
@@ -105,7 +108,9 @@ void fill(const BoundOp& op, SwiftkvProjectParams& p) {
        .rope = pointer<float>(op, at(kSwiftkvProject, "rope")),
        .positions = pointer<int32_t>(op, at(kSwiftkvProject, "positions")),
        .slots = pointer<int32_t>(op, at(kSwiftkvProject, "slots")),
-       .caches = std::get<CacheListView>(op.operands[at(kSwiftkvProject, "caches")]).caches};
+       .caches = std::get<CacheListView>(op.operands[at(kSwiftkvProject, "caches")]).caches,
+       .fp8_activations = op.attrs[1] != 0,
+       .bf16_activations = op.attrs[2] != 0};
 }
 
 void fill(const BoundOp& op, AttentionParams& p) {

@@ -41,7 +41,8 @@ string shape_text(const TensorView& t) {
 
 string dtypes_text(uint32_t dtypes) {
   string text;
-  for (DType t : {DType::f32, DType::bf16, DType::f16, DType::fp8_e4m3, DType::i32, DType::u8}) {
+  for (DType t :
+       {DType::f32, DType::bf16, DType::f16, DType::fp8_e4m3, DType::i32, DType::u8, DType::int8, DType::int4}) {
     if ((dtypes >> static_cast<int>(t) & 1) == 0) continue;
     text += (text.empty() ? "" : " or ") + string(dtype_name(t));
   }
@@ -97,8 +98,8 @@ class Matcher {
     for (size_t i = 0; i < spec_.attrs.size(); ++i) {
       const AttrSpec& s = spec_.attrs[i];
       const auto a = std::find_if(attrs.begin(), attrs.end(), [&](const NamedAttr& x) { return x.name == s.name; });
-      if (a == attrs.end()) refuse(spec_, "attribute " + string(s.name) + " is missing");
-      op_.attrs[i] = attr_value(s, a->value);
+      if (a == attrs.end() && !s.fallback) refuse(spec_, "attribute " + string(s.name) + " is missing");
+      op_.attrs[i] = a == attrs.end() ? *s.fallback : attr_value(s, a->value);
       if (s.binds) symbols_.bind(*s.binds, {.size = static_cast<int64_t>(op_.attrs[i])}, s.name);
     }
   }
@@ -162,7 +163,7 @@ class Matcher {
     if ((s.dtypes >> static_cast<int>(dtype) & 1) == 0) {
       refuse(spec_, operand_text(s) + " is " + dtype_name(dtype) + ", expected " + dtypes_text(s.dtypes));
     }
-    if (s.like.empty()) return;
+    if (s.like.empty() || is_quantized(dtype)) return;  // codes take activations of either dtype
     for (size_t i = 0; i < spec_.operands.size(); ++i) {
       if (spec_.operands[i].name != s.like) continue;
       const DType other = std::get<TensorView>(op_.operands[i]).dtype;
@@ -178,6 +179,9 @@ class Matcher {
     if (t.layout == Layout::panels ? !s.panels : !s.row_major) {
       refuse(spec_, operand_text(s) + " has layout " + (t.layout == Layout::panels ? "panels" : "row_major") +
                         ", expected " + (t.layout == Layout::panels ? "row_major" : "panels"));
+    }
+    if (s.panels && is_quantized(t.dtype) && t.layout != Layout::panels) {
+      refuse(spec_, operand_text(s) + " is " + dtype_name(t.dtype) + " in row_major, expected panels");
     }
     const Symbols before = symbols_;
     std::string_view rest = s.shape;
@@ -287,6 +291,7 @@ class Matcher {
         refuse(spec_, string("operand y is ") + dtype_name(y.dtype) + ", expected f32 with accumulate");
       }
     }
+    check_fp8_activations();
     if (spec_.kind == OpKind::logprobs) {
       const auto given = [&](size_t i) { return op_.operands[i].index() != 0; };
       if (given(specs::at(specs::kLogprobs, "topIds")) != given(specs::at(specs::kLogprobs, "topLogprobs"))) {
@@ -295,6 +300,18 @@ class Matcher {
       if (op_.size(Sym::top) > op_.size(Sym::V)) {
         refuse(spec_, "Expected at most V = " + to_string(op_.size(Sym::V)) + " top tokens but received " +
                           to_string(op_.size(Sym::top)));
+      }
+    }
+  }
+
+  void check_fp8_activations() {
+    for (size_t i = 0; i < spec_.attrs.size(); ++i) {
+      if (spec_.attrs[i].name != specs::kFp8Activations.name || op_.attrs[i] == 0) continue;
+      const auto w = std::find_if(spec_.operands.begin(), spec_.operands.end(),
+                                  [](const OperandSpec& o) { return o.name == "w"; });
+      const TensorView& t = std::get<TensorView>(op_.operands[static_cast<size_t>(w - spec_.operands.begin())]);
+      if (t.dtype != DType::fp8_e4m3) {
+        refuse(spec_, string("operand w is ") + dtype_name(t.dtype) + ", expected fp8_e4m3 with fp8Activations");
       }
     }
   }

@@ -44,7 +44,8 @@ enum class AttrKind : int32_t { number, integer, boolean };
 struct AttrSpec {
   std::string_view name;
   AttrKind kind;
-  std::optional<Sym> binds;  // an integer that gives a symbol its value
+  std::optional<Sym> binds;                     // an integer that gives a symbol its value
+  std::optional<bool> fallback = std::nullopt;  // of a boolean that may be left out
 };
 
 struct OpSpec {
@@ -55,7 +56,7 @@ struct OpSpec {
 };
 
 inline constexpr int kMaxOperands = 12;
-inline constexpr int kMaxAttrs = 2;
+inline constexpr int kMaxAttrs = 3;
 
 const OpSpec& op_spec(OpKind kind);
 std::optional<OpKind> find_op(std::string_view name);

@@ -13,7 +13,8 @@ inline constexpr uint32_t kF32 = bit(DType::f32);
 inline constexpr uint32_t kI32 = bit(DType::i32);
 inline constexpr uint32_t kU8 = bit(DType::u8);
 inline constexpr uint32_t kActivation = kF32 | bit(DType::bf16);
-inline constexpr uint32_t kTable = kActivation | bit(DType::f16);
+inline constexpr uint32_t kQuantized = bit(DType::fp8_e4m3) | bit(DType::int8) | bit(DType::int4);
+inline constexpr uint32_t kTable = kActivation | bit(DType::f16) | kQuantized;
 inline constexpr uint32_t kCache = kActivation | bit(DType::fp8_e4m3);
 
 constexpr OperandSpec input(std::string_view name, uint32_t dtypes, std::string_view shape) {
@@ -29,9 +30,14 @@ constexpr OperandSpec optional(OperandSpec spec) {
   spec.optional = true;
   return spec;
 }
-// A weight in the backend's packed layout, of the dtype of the activation it meets.
+// A weight in the backend's packed layout, of the dtype of the activation it meets or quantized.
 constexpr OperandSpec weight(std::string_view name, std::string_view shape, std::string_view like) {
-  return {.name = name, .dtypes = kActivation, .shape = shape, .like = like, .panels = true, .row_major = false};
+  return {.name = name,
+          .dtypes = kActivation | kQuantized,
+          .shape = shape,
+          .like = like,
+          .panels = true,
+          .row_major = false};
 }
 constexpr OperandSpec cache(Access access) {
   return {.name = "cache", .kind = OperandKind::cache, .access = access, .dtypes = kCache};
@@ -41,10 +47,18 @@ constexpr OperandSpec caches(bool uniform) {
       .name = "caches", .kind = OperandKind::caches, .access = Access::update, .dtypes = kCache, .uniform = uniform};
 }
 
+inline constexpr AttrSpec kFp8Activations = {"fp8Activations", AttrKind::boolean, std::nullopt, false};
 inline constexpr AttrSpec kEps[] = {{"eps", AttrKind::number, std::nullopt}};
 inline constexpr AttrSpec kScale[] = {{"scale", AttrKind::number, std::nullopt}};
-inline constexpr AttrSpec kAccumulate[] = {{"accumulate", AttrKind::boolean, std::nullopt}};
-inline constexpr AttrSpec kNumHeads[] = {{"numHeads", AttrKind::integer, Sym::Hq}};
+inline constexpr AttrSpec kLinearAttrs[] = {{"accumulate", AttrKind::boolean, std::nullopt}, kFp8Activations};
+inline constexpr AttrSpec kQkvAttrs[] = {{"numHeads", AttrKind::integer, Sym::Hq}, kFp8Activations};
+inline constexpr AttrSpec kQRopeAttrs[] = {kFp8Activations};
+// bf16Activations: the type of the normalised rows that meet fp8 weights; other weights decide it themselves.
+inline constexpr AttrSpec kSwiftkvProjectAttrs[] = {
+    {"eps", AttrKind::number, std::nullopt},
+    kFp8Activations,
+    {"bf16Activations", AttrKind::boolean, std::nullopt, false},
+};
 
 inline constexpr OperandSpec kEmbed[] = {
     index("ids", "rows", IndexRole::token),

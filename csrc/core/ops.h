@@ -53,14 +53,26 @@ enum class Layout : int32_t {
   // with zero outputs; inside a panel, k is the slow axis.
   //   f32:        [ceil(n/64)][k][64]
   //   bf16, f16:  [ceil(n/64)][ceil(k/2)][64][2]   (pairs along k are adjacent; an odd k is padded with zero)
+  //   fp8_e4m3:   [ceil(n/64)][ceil(k/2)][128] codes, then [64 ceil(n/64)] f32, a scale per output. A step's 128 codes
+  //               lie in the order [2][4][2][4][2] of (32 outputs, 4 of 16, 16 of 32, 1 of 4, element of the pair), so
+  //               that interleaving the bytes of a register with zeros or another register gives pairs in order
+  //   int8:       [ceil(n/64)][ceil(k/4)][64][4] bytes q + 128, then scales as for fp8_e4m3; padding is 128 (q = 0)
+  //   int4:       [ceil(n/64)][ceil(k/32)] groups of 32 along k: [64] f16, a scale per output, then [4][64][4] bytes;
+  //               byte i of step s has q + 8 of k = 8 s + i in its low half, of 8 s + 4 + i in its high half
   panels = 1,
 };
 inline constexpr int kPanel = 64;
 
+// Elements along k that share a scale: of int4 weights, and of activations that meet int8 or int4 weights.
+inline constexpr int64_t kQuantGroup = 32;
+
+// What a group or row of int8 codes counts as 0 below: its reciprocal must be a number.
+inline constexpr float kQuantLeast = 0x1p-100f;
+
 // A weight matrix W [n, k]; y = a W^T.
 struct Matrix {
   const void* data;
-  DType dtype;  // f32 or bf16 (more with 8-bit weights)
+  DType dtype;  // f32, bf16, fp8_e4m3, int8 or int4
   Layout layout;
   int64_t n, k;
 };
@@ -113,15 +125,26 @@ struct RmsNormParams {
   Activation out;  // [rows, dim]
 };
 
-// y = a W^T + bias, or y += a W^T + bias with accumulate (y is then the f32 residual stream).
-// bf16 weights take bf16 activations, f32 weights f32 activations; accumulation is f32.
+// y = a W^T + bias, or y += a W^T + bias with accumulate (y is then the f32 residual stream). Accumulation is f32.
+//   bf16, f32 weights  take activations of their own dtype.
+//   fp8_e4m3 weights   are widened exactly to the dtype of the activations and multiplied as those are; the finished
+//   sum
+//                      is multiplied by the output's scale. With fp8_activations a row becomes fp8 codes with a scale
+//                      first (quantize_rows), and the sum is multiplied by that scale before the output's.
+//   int8, int4 weights quantize activations of either dtype by groups of 32 along k, s = max|a| / 127 and
+//                      q = round(a * (127 / max|a|)), ties to even; a group below 2^-100 is 0, one with NaN or
+//                      infinity has s = NaN. Products
+//                      are summed exactly within a group, then acc = fma(float(isum), s, acc), groups ascending, where
+//                      int4 takes s times the weights' scale of the group. int8 multiplies by the output's scale at the
+//                      end. So every level gives the same bits before bias and y.
 struct LinearParams {
   int64_t rows;
   Activation a;       // [rows, k]
   Matrix w;           // [n, k]
   const float* bias;  // [n] or null
   bool accumulate;
-  Activation y;  // [rows, n]; f32 when accumulate
+  Activation y;                  // [rows, n]; f32 when accumulate
+  bool fp8_activations = false;  // with fp8_e4m3 weights only
 };
 
 // Projects q, k, v at once, adds the bias, rotates q and k, stores q and writes k, v to the pages.
@@ -136,6 +159,7 @@ struct QkvRopeCacheParams {
   const int32_t* slots;      // [rows] block * 16 + offset; -1 writes nothing
   Activation q;              // [rows, Hq, hd]
   KvCache cache;
+  bool fp8_activations = false;
 };
 
 struct QRopeParams {
@@ -147,6 +171,7 @@ struct QRopeParams {
   const float* rope;  // [max positions, hd]
   const int32_t* positions;
   Activation q;  // [rows, Hq, hd]
+  bool fp8_activations = false;
 };
 
 // z = norm(x) once, then K and V of all later groups in one matrix product, rotated, quantized and scattered.
@@ -163,7 +188,15 @@ struct SwiftkvProjectParams {
   const int32_t* positions;  // [rows]
   const int32_t* slots;      // [rows]
   const KvCache* caches;     // [groups]
+  bool fp8_activations = false;
+  bool bf16_activations = false;  // z is bf16 where the weights are fp8_e4m3; see z_dtype
 };
+
+// Of the normalised rows z. int8 and int4 weights quantize them from f32.
+constexpr DType z_dtype(const SwiftkvProjectParams& p) {
+  if (p.w.dtype == DType::fp8_e4m3) return p.bf16_activations ? DType::bf16 : DType::f32;
+  return p.w.dtype == DType::bf16 ? DType::bf16 : DType::f32;
+}
 
 // Which sequences of a half an attention kernel takes, by their number of query rows.
 enum class QuerySelect : int32_t { all = 0, one_row = 1, many_rows = 2 };

@@ -152,6 +152,8 @@ void Program::read_buffer(int32_t tensor, int64_t rows, float* out) const {
       case DType::fp8_e4m3: widen<fp8_e4m3>(piece.data(), n, out + at); break;
       case DType::i32: widen<int32_t>(piece.data(), n, out + at); break;
       case DType::u8: widen<uint8_t>(piece.data(), n, out + at); break;
+      case DType::int8:
+      case DType::int4: throw Error(Code::internal, "a buffer of weight codes");
     }
   }
 }

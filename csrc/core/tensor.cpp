@@ -18,6 +18,10 @@ bool is_float(DType t) {
   return t == DType::f32 || t == DType::bf16 || t == DType::f16;
 }
 
+bool is_weight(DType t) {
+  return is_float(t) || is_quantized(t);
+}
+
 int64_t byte_size(const OpenDevice& device, DType dtype, const std::vector<int64_t>& shape, Layout layout) {
   if (shape.size() > kMaxRank) {
     throw Error(Code::invalid_argument,
@@ -33,10 +37,18 @@ int64_t byte_size(const OpenDevice& device, DType dtype, const std::vector<int64
       throw Error(Code::invalid_argument, "a tensor of this shape is larger than any machine's memory");
     }
   }
-  if (layout == Layout::row_major) return bytes;
-  if (shape.size() != 2 || !is_float(dtype)) {
-    throw Error(Code::invalid_argument, "Expected a matrix of f32, bf16 or f16 for layout panels but received rank " +
-                                            std::to_string(shape.size()) + " of " + dtype_name(dtype));
+  if (layout == Layout::row_major) {
+    if (dtype == DType::int8 || dtype == DType::int4) {
+      throw Error(Code::invalid_argument, std::string("Expected layout panels for a tensor of ") + dtype_name(dtype) +
+                                              " but received row_major");
+    }
+    return bytes;
+  }
+  if (shape.size() != 2 || !is_weight(dtype)) {
+    throw Error(Code::invalid_argument,
+                "Expected a matrix of f32, bf16, f16, fp8_e4m3, int8 or int4 for layout panels "
+                "but received rank " +
+                    std::to_string(shape.size()) + " of " + dtype_name(dtype));
   }
   return static_cast<int64_t>(device.table().matrix_bytes(dtype, layout, shape[0], shape[1]));
 }
@@ -78,7 +90,10 @@ void visit_dtype(DType dtype, F&& f) {
     case DType::fp8_e4m3: return f(fp8_e4m3{});
     case DType::i32: return f(int32_t{});
     case DType::u8: return f(uint8_t{});
+    case DType::int8:
+    case DType::int4: break;  // never row-major
   }
+  throw Error(Code::internal, std::string("no element type for ") + dtype_name(dtype));
 }
 
 }  // namespace
@@ -177,8 +192,9 @@ void read_floats(const Tensor& t, float* values, int64_t count) {
 
 void write_rows(const Tensor& t, int64_t row, int64_t rows, const void* src, DType src_dtype) {
   t.require_alive();
-  if (t.view.rank != 2 || !is_float(t.view.dtype) || !is_float(src_dtype)) {
-    throw Error(Code::invalid_argument, "Expected a matrix of f32, bf16 or f16 for rows of weights but received rank " +
+  const bool quantized_panels = is_quantized(t.view.dtype) && t.view.layout == Layout::panels;
+  if (t.view.rank != 2 || !(is_float(t.view.dtype) || quantized_panels) || !is_float(src_dtype)) {
+    throw Error(Code::invalid_argument, "Expected a weight matrix for rows of weights but received rank " +
                                             std::to_string(t.view.rank) + " of " + dtype_name(t.view.dtype));
   }
   if (row < 0 || rows < 0 || row > t.view.shape[0].size || rows > t.view.shape[0].size - row) {

@@ -28,18 +28,35 @@ int64_t row_bytes(const WeightSegment& s) {
   return s.k * dtype_bytes(s.dtype);
 }
 
+// Rows that the file has for the segment.
+int64_t file_rows(const WeightSegment& s) {
+  return s.repeat ? std::min<int64_t>(1, s.rows) : s.rows;
+}
+
 }  // namespace
 
 void check_segment(const WeightSegment& s) {
   const auto refuse = [&](const std::string& what) {
     throw Error(Code::invalid_argument, "weight segment of " + s.path + ": " + what);
   };
-  if (s.dtype != DType::f32 && s.dtype != DType::bf16 && s.dtype != DType::f16)
-    refuse(std::string("expected source dtype f32, bf16 or f16 but received ") + dtype_name(s.dtype));
-  if (s.dst.dtype != DType::f32 && s.dst.dtype != DType::bf16 && s.dst.dtype != DType::f16)
-    refuse(std::string("expected a tensor of f32, bf16 or f16 but received ") + dtype_name(s.dst.dtype));
+  const bool is_float = s.dtype == DType::f32 || s.dtype == DType::bf16 || s.dtype == DType::f16;
+  const bool fp8 = s.dst.dtype == DType::fp8_e4m3 && s.dst.layout == Layout::panels;
+  if (!is_float && s.dtype != DType::fp8_e4m3)
+    refuse(std::string("expected source dtype f32, bf16, f16 or fp8_e4m3 but received ") + dtype_name(s.dtype));
+  if (s.dst.dtype == DType::i32 || s.dst.dtype == DType::u8 || (s.dst.dtype == DType::fp8_e4m3 && !fp8))
+    refuse(std::string("expected a tensor of weights but received ") + dtype_name(s.dst.dtype));
+  if (s.dtype == DType::fp8_e4m3 && !fp8)
+    refuse(std::string("codes of fp8_e4m3 fit a matrix of fp8_e4m3 in panels only but received ") +
+           dtype_name(s.dst.dtype));
+  if (s.target == PackTarget::scales) {
+    if (!fp8) refuse(std::string("expected fp8_e4m3 in panels for scales but received ") + dtype_name(s.dst.dtype));
+    if (!is_float) refuse(std::string("expected scales of f32, bf16 or f16 but received ") + dtype_name(s.dtype));
+    if (s.k != 1) refuse("expected 1 element a row of scales but received " + std::to_string(s.k));
+  } else if (s.repeat) {
+    refuse("only scales can be repeated");
+  }
   if (s.rows < 0 || s.k < 0 || s.offset < 0 || s.dst_row < 0) refuse("expected sizes and offsets of at least 0");
-  if (s.k != s.dst.k)
+  if (s.target == PackTarget::values && s.k != s.dst.k)
     refuse("expected rows of " + std::to_string(s.dst.k) + " elements but received " + std::to_string(s.k));
   if (s.dst_row > s.dst.n || s.rows > s.dst.n - s.dst_row)
     refuse("rows " + std::to_string(s.dst_row) + " to " + std::to_string(s.dst_row) + "+" + std::to_string(s.rows) +
@@ -57,7 +74,7 @@ class WeightLoad::Files {
     for (const WeightSegment& s : segments) {
       auto [it, is_new] = files_.try_emplace(s.path);
       if (is_new) it->second.open(s.path);
-      const int64_t end = s.offset + s.rows * row_bytes(s);
+      const int64_t end = s.offset + file_rows(s) * row_bytes(s);
       if (end > it->second.size)
         throw Error(Code::io, s.path + ": expected at least " + std::to_string(end) + " bytes (segment at offset " +
                                   std::to_string(s.offset) + ") but the file has " + std::to_string(it->second.size));
@@ -103,6 +120,10 @@ void WeightLoad::plan() {
     const WeightSegment& s = segments_[i];
     const int64_t bytes = row_bytes(s);
     if (s.rows == 0 || bytes == 0) continue;
+    if (s.repeat) {
+      pieces_.push_back({static_cast<int32_t>(i), 0, s.rows});
+      continue;
+    }
     buffer_bytes_ = std::max(buffer_bytes_, bytes);
     int64_t step = std::max<int64_t>(1, kPieceBytes / bytes);
     // Whole panels, so that no cache line of the packed weight is written from two pieces.
@@ -153,7 +174,7 @@ void WeightLoad::work(const Files& files, std::atomic<size_t>& next) {
     const WeightSegment& s = segments_[piece.segment];
     const int descriptor = files.descriptor(s.path);
     const int64_t start = s.offset + piece.row * row_bytes(s);
-    const int64_t total = piece.rows * row_bytes(s);
+    const int64_t total = (s.repeat ? 1 : piece.rows) * row_bytes(s);
     for (int64_t done = 0; done < total;) {
       if (progress_->cancelled()) throw Error(Code::aborted, "loading was cancelled");
       const ssize_t got = ::pread(descriptor, buffer.get() + done, total - done, start + done);
@@ -165,8 +186,13 @@ void WeightLoad::work(const Files& files, std::atomic<size_t>& next) {
       done += got;
       progress_->add(got);
     }
-    const PackParams params = {
-        .src = buffer.get(), .src_dtype = s.dtype, .rows = piece.rows, .dst_row = s.dst_row + piece.row, .dst = s.dst};
+    const PackParams params = {.src = buffer.get(),
+                               .src_dtype = s.dtype,
+                               .rows = piece.rows,
+                               .dst_row = s.dst_row + piece.row,
+                               .dst = s.dst,
+                               .target = s.target,
+                               .repeat = s.repeat};
     check(device_->table().pack(device_->handle(), &params));
   }
 }

@@ -15,11 +15,13 @@ namespace swiftkv {
 struct WeightSegment {
   std::string path;
   int64_t offset;  // bytes
-  DType dtype;     // f32, bf16, f16
+  DType dtype;     // f32, bf16, f16, fp8_e4m3
   int64_t rows, k;
   Matrix dst;
   int64_t dst_row;
-  std::shared_ptr<Storage> owner;  // keeps dst's memory
+  PackTarget target = PackTarget::values;  // scales: k = 1, the scales of an fp8_e4m3 matrix
+  bool repeat = false;                     // of scales: the file has one element for all rows
+  std::shared_ptr<Storage> owner;          // keeps dst's memory
 };
 
 // Throws Error(invalid_argument) when the segment does not fit its destination or its byte range is not addressable.

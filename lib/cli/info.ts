@@ -71,7 +71,10 @@ function modelLines(info: EngineInfo): [string, string][] {
       `${info.tokenizer ? 'yes' : 'none: takes token ids only'}${info.chatTemplate ? ', with chat template' : ''}`,
     ],
     ['backend', `${info.backend}, kernels ${info.level}, ${info.threads} thread(s)`],
-    ['compute', `${info.dtype}; stored as ${info.checkpointDtypes.join(', ')}`],
+    [
+      'compute',
+      `${info.activationDtype} activations, ${info.weightDtypes.join(' and ')} matrices${info.checkpointDtypes.length === 0 ? '' : `; stored as ${info.checkpointDtypes.join(', ')}`}`,
+    ],
     [
       'KV cache',
       `${info.kvCacheDtype} (scales: ${info.kvScales}), ${info.numDistinctCaches} caches, ${formatCount(info.kvBytesPerToken)} bytes per token`,

@@ -4,11 +4,14 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { Engine } from '../engine/engine.ts';
 import type { EngineOptions } from '../engine/types.ts';
 import { resolveModel } from '../model/embedded.ts';
+import { type ActivationDType, activationDTypes, type WeightDType, weightDTypes } from '../model/weight-dtype.ts';
 import { progressBar } from './progress.ts';
 
 export interface ModelFlags {
   device: 'cpu';
   dtype: 'auto' | 'f32' | 'bf16';
+  weightDtype: WeightDType;
+  activationDtype: ActivationDType;
   kvDtype?: 'f32' | 'bf16' | 'fp8';
   threads?: number;
   isa?: string;
@@ -26,6 +29,16 @@ export function addModelOptions(command: Command): Command {
         .choices(['auto', 'f32', 'bf16'])
         .default('auto'),
     )
+    .addOption(
+      new Option('--weight-dtype <type>', 'what matrices are kept in; auto: FP8 as stored, else as --dtype')
+        .choices(weightDTypes)
+        .default('auto'),
+    )
+    .addOption(
+      new Option('--activation-dtype <type>', 'fp8: quantize rows that enter products with FP8 weights')
+        .choices(activationDTypes)
+        .default('auto'),
+    )
     .addOption(new Option('--kv-dtype <type>', 'KV cache (default: as --dtype)').choices(['f32', 'bf16', 'fp8']))
     .option('--threads <n>', 'threads of the kernels (default: from affinity and cgroup quota)', positiveInteger)
     .option('--isa <level>', 'ISA level of the kernels (default: the best here)')
@@ -39,6 +52,8 @@ export async function loadEngine(model: string, flags: ModelFlags, signal: Abort
   const options: EngineOptions = {
     device: flags.device,
     dtype: flags.dtype,
+    weightDtype: flags.weightDtype,
+    activationDtype: flags.activationDtype,
     kvCacheDtype: flags.kvDtype,
     threads: flags.threads,
     isa: flags.isa,

@@ -1,6 +1,7 @@
 // Checks the options of Engine.load and fills in the defaults that belong to the engine.
 
 import type { LoadOptions, LoadProgress } from '../model/load.ts';
+import { activationDTypes, weightDTypes } from '../model/weight-dtype.ts';
 import { chunkGranule } from './scheduler.ts';
 import {
   checkFunction,
@@ -16,6 +17,8 @@ const where = 'Engine.load';
 const known = [
   'device',
   'dtype',
+  'weightDtype',
+  'activationDtype',
   'kvCacheDtype',
   'maxModelLen',
   'kvCacheBytes',
@@ -45,7 +48,8 @@ export function checkEngineOptions(value: unknown): CheckedEngineOptions {
   const options = checkOptions(value, known, where);
   const positive = (name: string) =>
     options[name] === undefined ? undefined : checkInteger(name, options[name], where, 1);
-  const { device = 'cpu', dtype = 'auto', kvCacheDtype, isa, signal, onProgress } = options;
+  const { device = 'cpu', dtype = 'auto', weightDtype = 'auto', activationDtype = 'auto' } = options;
+  const { kvCacheDtype, isa, signal, onProgress } = options;
   const { maxStepMs = defaultMaxStepMs, maxSequences = defaultMaxSequences } = options;
   const maxSeqs = checkInteger('maxSequences', maxSequences, where, 1, maxSequencesLimit);
   // Every running answer has its row and its logit row in every step, and a prompt beside them gets a chunk.
@@ -56,6 +60,8 @@ export function checkEngineOptions(value: unknown): CheckedEngineOptions {
     model: {
       device: checkOneOf('device', device, where, ['cpu']),
       dtype: checkOneOf('dtype', dtype, where, ['auto', 'f32', 'bf16']),
+      weightDtype: checkOneOf('weightDtype', weightDtype, where, weightDTypes),
+      activationDtype: checkOneOf('activationDtype', activationDtype, where, activationDTypes),
       kvCacheDtype:
         kvCacheDtype === undefined
           ? undefined

@@ -12,6 +12,14 @@ export interface EngineOptions {
   device?: 'cpu' | undefined;
   /** What matrix products are computed in; 'auto' (default): bf16 when the weights are stored in 16 bits, else f32. */
   dtype?: 'auto' | 'f32' | 'bf16' | undefined;
+  /**
+   * What the layers' matrices are kept in. 'auto' (default): FP8 checkpoints stay FP8, others take the compute dtype.
+   * 'fp8' (a scale per output), 'int8' (a scale per output; activations become int8 in groups of 32) and 'int4' (a scale
+   * per output and 32 inputs; activations as for int8) quantize at load. The head keeps at least 8 bits.
+   */
+  weightDtype?: 'auto' | 'fp8' | 'int8' | 'int4' | undefined;
+  /** 'fp8': rows that enter products with FP8 weights become FP8, a dynamic scale each. 'auto' (default): they stay. */
+  activationDtype?: 'auto' | 'fp8' | undefined;
   /** Default: the compute dtype. */
   kvCacheDtype?: 'f32' | 'bf16' | 'fp8' | undefined;
   /** Tokens a sequence may have, prompt and answer together; at most the model's own limit. */

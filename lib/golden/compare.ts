@@ -59,6 +59,44 @@ export function compareRows(
   return { what, ok, detail: ok ? detail : `${detail} ${at}; at most ${m} and ${r}, above ${c}`, maxAbs };
 }
 
+/** Compares rows of `width` numbers, as shares of each row's largest expected one. */
+export function compareRelative(
+  what: string,
+  actual: Float32Array,
+  expected: Float32Array,
+  width: number,
+  bound: number,
+): Comparison {
+  if (actual.length !== expected.length) {
+    const detail = `${actual.length} numbers, expected ${expected.length}`;
+    return { what, ok: false, detail, maxAbs: Number.POSITIVE_INFINITY };
+  }
+  let worst = 0;
+  for (let row = 0; row < expected.length; row += width) {
+    const values = expected.subarray(row, row + width);
+    const largest = values.reduce((max, x) => Math.max(max, Math.abs(x)), 0);
+    for (let i = row; i < row + width; i++) {
+      const share = Math.abs(actual[i]! - expected[i]!) / (largest || 1);
+      if (!(share <= worst)) worst = share;
+    }
+  }
+  const ok = worst <= bound;
+  return { what, ok, detail: `${figure(worst)} of a row's largest${ok ? '' : `, at most ${bound}`}`, maxAbs: worst };
+}
+
+/** RMS of the difference alone: where one value beside a rounding boundary moves everything behind it. */
+export function compareRms(what: string, actual: Float32Array, expected: Float32Array, bound: number): Comparison {
+  let [squares, maxAbs] = [0, 0];
+  for (let i = 0; i < expected.length; i++) {
+    const difference = Math.abs(actual[i]! - expected[i]!);
+    squares += difference * difference;
+    if (!(difference <= maxAbs)) maxAbs = difference;
+  }
+  const rms = Math.sqrt(squares / Math.max(1, expected.length));
+  const ok = actual.length === expected.length && rms <= bound;
+  return { what, ok, detail: `RMS ${figure(rms)}${ok ? '' : `, at most ${bound}`}`, maxAbs };
+}
+
 export function compareIds(what: string, actual: ArrayLike<number>, expected: ArrayLike<number>): Comparison {
   const length = Math.max(actual.length, expected.length);
   for (let i = 0; i < length; i++) {

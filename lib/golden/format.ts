@@ -20,6 +20,8 @@ export interface GoldenSequence {
   ids: Int32Array;
   /** [S, V] */
   logits: Float32Array;
+  /** [S, V] with rows quantized to FP8 before every FP8 product */
+  logitsW8a8: Float32Array | null;
   /** [16] */
   greedy: Int32Array;
   /** [S, d] residual stream entering layer `hiddenIndex` */
@@ -38,6 +40,19 @@ export interface GoldenCase {
   hiddenIndex: number;
   kvLayer: number;
   numKvCaches: number;
+  fp8Linear: GoldenFp8Linear | null;
+}
+
+/** An FP8 module on its own: x [rows, k] and its products [rows, n] with rows in f32 and in FP8. */
+export interface GoldenFp8Linear {
+  module: string;
+  x: Float32Array;
+  /** [rows] */
+  scales: Float32Array;
+  /** [rows, k] */
+  codes: Uint8Array;
+  w8a16: Float32Array;
+  w8a8: Float32Array;
 }
 
 /** What a folder of golden data holds, by name; files that no version of the format knows are not listed. */
@@ -104,6 +119,7 @@ export async function readCase(dir: string, name: string): Promise<GoldenCase> {
       name: `seq${i}`,
       ids: tensors.get(at('input_ids'))!.values as Int32Array,
       logits: need(at('logits'), floats(at('logits'))),
+      logitsW8a8: floats(at('logits_w8a8')),
       greedy: need(at('greedy_ids'), tensors.get(at('greedy_ids'))?.values as Int32Array | undefined),
       hidden: floats(at('hidden')),
       k: floats(at('k')),
@@ -120,5 +136,18 @@ export async function readCase(dir: string, name: string): Promise<GoldenCase> {
     hiddenIndex: number('hidden_index'),
     kvLayer: number('kv_layer'),
     numKvCaches: number('num_kv_caches'),
+    fp8Linear: typeof json['linear_module'] === 'string' ? readFp8Linear(json['linear_module'], tensors) : null,
+  };
+}
+
+function readFp8Linear(module: string, tensors: ReadonlyMap<string, GoldenTensor>): GoldenFp8Linear {
+  const values = <T>(name: string) => tensors.get(`linear.${name}`)!.values as T;
+  return {
+    module,
+    x: values('x'),
+    scales: values('x_scale'),
+    codes: values('x_code'),
+    w8a16: values('y_w8a16'),
+    w8a8: values('y_w8a8'),
   };
 }

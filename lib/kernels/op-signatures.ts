@@ -2,7 +2,9 @@
 //
 // Symbols: rows = rows of the call (may be 0), d = model width, Hq/Hk = query/KV heads, hd = head width, ff = MLP width,
 // V = vocabulary, P = positions, B = sequences. "act" is f32 or bf16. A weight is [n, k] in the `panels` layout, with
-// y = a W^T; its dtype is f32 with f32 activations and bf16 with bf16 ones.
+// y = a W^T; its dtype is f32 with f32 activations, bf16 with bf16 ones, or fp8_e4m3, int8 or int4 with either.
+// With fp8_e4m3 weights `fp8Activations` quantizes the rows to fp8 too, with a dynamic scale each (default false). int8
+// and int4 weights quantize the rows to int8 in groups of 32.
 // Sums are f32. An output row's bits depend on its own inputs only, never on the other rows or on the thread count.
 
 import type { CacheRef } from './paged-kv-cache.ts';
@@ -18,7 +20,7 @@ export interface OpSignatures {
     operands: {
       /** [rows] i32 */
       ids: Tensor;
-      /** [V, d] f32, bf16 or f16, in either layout (tied embeddings are stored once, as the head's panels) */
+      /** [V, d] f32, bf16 or f16 in either layout, fp8_e4m3, int8 or int4 in panels (tied embeddings are stored once, as the head's panels) */
       table: Tensor;
       /** out: [rows, d] f32 */
       x: Tensor;
@@ -42,7 +44,7 @@ export interface OpSignatures {
   /** y = a W^T + bias; with `accumulate` y += a W^T + bias, and y is the f32 residual stream. */
   linear: {
     operands: {
-      /** [rows, k] act, of the weight's dtype */
+      /** [rows, k] act, of the weight's dtype where that is f32 or bf16 */
       a: Tensor;
       /** [n, k] weight */
       w: Tensor;
@@ -51,7 +53,7 @@ export interface OpSignatures {
       /** out: [rows, n] act; f32 with accumulate */
       y: Tensor;
     };
-    attrs: { accumulate?: boolean };
+    attrs: { accumulate?: boolean; fp8Activations?: boolean };
   };
 
   /** Projects q, k and v at once, adds the bias, rotates q and k (rotate-half RoPE), stores q and writes k, v to pages. */
@@ -74,7 +76,7 @@ export interface OpSignatures {
       /** out: k and v at the slots */
       cache: CacheRef;
     };
-    attrs: { numHeads: number };
+    attrs: { numHeads: number; fp8Activations?: boolean };
   };
 
   /** q = RoPE(a W^T + bias). */
@@ -93,7 +95,7 @@ export interface OpSignatures {
       /** out: [rows, Hq, hd] act */
       q: Tensor;
     };
-    attrs: NoAttrs;
+    attrs: { fp8Activations?: boolean };
   };
 
   /**
@@ -106,7 +108,7 @@ export interface OpSignatures {
       x: Tensor;
       /** [d] f32 */
       norm: Tensor;
-      /** [groups * 2 Hk hd, d] weight, f32 or bf16: for each group its k rows, then its v rows */
+      /** [groups * 2 Hk hd, d] weight: for each group its k rows, then its v rows */
       w: Tensor;
       /** [groups * 2 Hk hd] f32 */
       bias?: Tensor;
@@ -119,7 +121,8 @@ export interface OpSignatures {
       /** out: one cache per group */
       caches: readonly CacheRef[];
     };
-    attrs: { eps: number };
+    /** bf16Activations: the normalised rows that meet fp8_e4m3 weights are bf16; default f32 */
+    attrs: { eps: number; fp8Activations?: boolean; bf16Activations?: boolean };
   };
 
   /**

@@ -52,7 +52,7 @@ export const opSpecs: {
   rms_norm: { operands: { x: 'tensor', w: 'tensor', out: 'tensor' }, attrs: { eps: 'number' } },
   linear: {
     operands: { a: 'tensor', w: 'tensor', bias: 'tensor?', y: 'tensor' },
-    attrs: { accumulate: 'boolean?' },
+    attrs: { accumulate: 'boolean?', fp8Activations: 'boolean?' },
   },
   qkv_rope_cache: {
     operands: {
@@ -65,11 +65,11 @@ export const opSpecs: {
       q: 'tensor',
       cache: 'cache',
     },
-    attrs: { numHeads: 'number' },
+    attrs: { numHeads: 'number', fp8Activations: 'boolean?' },
   },
   q_rope: {
     operands: { a: 'tensor', w: 'tensor', bias: 'tensor?', rope: 'tensor', positions: 'tensor', q: 'tensor' },
-    attrs: {},
+    attrs: { fp8Activations: 'boolean?' },
   },
   swiftkv_project: {
     operands: {
@@ -82,7 +82,7 @@ export const opSpecs: {
       slots: 'tensor',
       caches: 'caches',
     },
-    attrs: { eps: 'number' },
+    attrs: { eps: 'number', fp8Activations: 'boolean?', bf16Activations: 'boolean?' },
   },
   attention,
   attention_decode: attention,

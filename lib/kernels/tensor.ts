@@ -7,11 +7,14 @@ import type { Device } from './device.ts';
 export interface TensorOptions {
   /** Element type; by default that of the values (f32 for Float32Array, i32 for Int32Array, u8 for Uint8Array), else f32. */
   dtype?: DType;
-  /** `panels` is how a weight matrix [n, k] is stored for `linear` and the like; everything else is row-major. */
+  /**
+   * `panels` is how a weight matrix [n, k] is stored for `linear` and the like, and the only layout of int8 and int4;
+   * everything else is row-major.
+   */
   layout?: Layout;
 }
 
-const floats: readonly DType[] = ['f32', 'bf16', 'f16', 'fp8_e4m3'];
+const floats: readonly DType[] = ['f32', 'bf16', 'f16', 'fp8_e4m3', 'int8', 'int4'];
 
 export class Tensor {
   readonly device: Device;
@@ -48,7 +51,8 @@ export class Tensor {
 
   /**
    * A tensor holding a copy of `values`, row-major, converted to `dtype` (round to nearest even, fp8 saturates at 448).
-   * Uint8Array fills a u8 tensor, or the codes of an fp8_e4m3 one unconverted. `shape` defaults to [values.length].
+   * Uint8Array fills a u8 tensor, or the codes of a row-major fp8_e4m3 one unconverted. In layout panels, fp8_e4m3, int8
+   * and int4 quantize each row: a scale per output, for int4 one per output and 32 inputs. `shape` defaults to [values.length].
    */
   static from(
     device: Device,
@@ -104,7 +108,7 @@ export class Tensor {
     }
   }
 
-  /** All elements as f32, row-major: exact, since every float dtype widens exactly. Float tensors only. */
+  /** All elements as f32, row-major: exact for floats, code times scale for quantized weights. */
   toFloat32Array(): Float32Array {
     this.#expect(floats, 'toFloat32Array');
     return this.native.readFloats();

@@ -9,6 +9,8 @@ export type ComputeDType = 'f32' | 'bf16';
 export interface ForwardOptions {
   config: ModelConfig;
   dtype: ComputeDType;
+  /** Quantize the rows that enter the layers' matrix products to FP8; their weights must be FP8. */
+  fp8Activations: boolean;
   /** Emit `sample` after the head. */
   sample: boolean;
 }

@@ -25,7 +25,7 @@ interface Half {
 }
 
 const forward: Forward = (b, m) => {
-  const { config: c } = m;
+  const { config: c, fp8Activations } = m;
   const n = c.numKvLayers;
   const rope = b.constant('rope');
   const slots = b.batch('slotsT');
@@ -48,6 +48,7 @@ const forward: Forward = (b, m) => {
       q: all.q,
       cache: b.cache(l),
       numHeads: c.numHeads,
+      fp8Activations,
     });
     attentionAndMlp(b, m, all, l, xT);
   }
@@ -65,6 +66,8 @@ const forward: Forward = (b, m) => {
       slots,
       caches: b.caches(n, numDistinctCaches(c) - n),
       eps: c.rmsNormEps,
+      fp8Activations,
+      bf16Activations: m.dtype === 'bf16',
     });
   }
   const xS = b.buffer('f32', ['S', c.hiddenSize]);
@@ -84,6 +87,7 @@ const forward: Forward = (b, m) => {
         rope,
         positions: surviving.rows.positions,
         q: surviving.q,
+        fp8Activations,
       });
       attentionAndMlp(b, m, surviving, l, xS);
     }
@@ -112,7 +116,7 @@ const forward: Forward = (b, m) => {
 
 /** From a layer's queries to its output: x += o(attention), x += down(silu(gate) * up). */
 function attentionAndMlp(b: ProgramBuilder, m: ForwardOptions, half: Half, l: number, x: Ref<'buffer'>): void {
-  const { config: c } = m;
+  const { config: c, fp8Activations } = m;
   const { a, q, o, gateUp, ff } = half;
   b.attention({ q, cache: b.cache(cacheOfLayer(c, l)), ...half.rows, o, scale: 1 / Math.sqrt(c.headDim) });
   b.linear({
@@ -121,6 +125,7 @@ function attentionAndMlp(b: ProgramBuilder, m: ForwardOptions, half: Half, l: nu
     ...biasIf(b, c.bias.o, `layers.${l}.o_bias`),
     y: x,
     accumulate: true,
+    fp8Activations,
   });
   b.rms_norm({ x, w: b.constant(`layers.${l}.post_norm`), out: a, eps: c.rmsNormEps });
   b.linear({
@@ -128,6 +133,7 @@ function attentionAndMlp(b: ProgramBuilder, m: ForwardOptions, half: Half, l: nu
     w: b.constant(`layers.${l}.gate_up`),
     ...biasIf(b, c.bias.mlp, `layers.${l}.gate_up_bias`),
     y: gateUp,
+    fp8Activations,
   });
   b.silu_mul({ gateUp, out: ff });
   b.linear({
@@ -136,6 +142,7 @@ function attentionAndMlp(b: ProgramBuilder, m: ForwardOptions, half: Half, l: nu
     ...biasIf(b, c.bias.mlp, `layers.${l}.down_bias`),
     y: x,
     accumulate: true,
+    fp8Activations,
   });
 }
 

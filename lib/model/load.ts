@@ -20,6 +20,7 @@ import { inverseFrequencies } from './rope.ts';
 import type { ModelRunner } from './runner.ts';
 import { chooseCapacity, chooseSizes, describeSum, type SizeOptions, type Sizes } from './sizes.ts';
 import { type ModelSource, openSource } from './source.ts';
+import { type ActivationDType, activationDTypes, dtypeName, type WeightDType, weightDTypes } from './weight-dtype.ts';
 
 export type LoadProgress = WeightProgress;
 
@@ -27,6 +28,10 @@ export interface LoadOptions extends SizeOptions {
   device: 'cpu';
   /** `auto`: bf16 when every matrix is stored in 16 bits, else f32. */
   dtype: 'auto' | 'f32' | 'bf16';
+  /** Default `auto`: as the checkpoint stores them. */
+  weightDtype?: WeightDType | undefined;
+  /** Default `auto`: the compute dtype. */
+  activationDtype?: ActivationDType | undefined;
   /** Default: the compute dtype. */
   kvCacheDtype?: 'f32' | 'bf16' | 'fp8' | undefined;
   threads?: number | undefined;
@@ -62,7 +67,8 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
   checkOptions(options);
   const { signal } = options;
   if (signal?.aborted) throw abortError(signal);
-  const model = await openSource(resolveModel(source), options.dtype, options.kvCacheDtype);
+  const { dtype, weightDtype = 'auto', activationDtype = 'auto', kvCacheDtype } = options;
+  const model = await openSource(resolveModel(source), { dtype, weightDtype, activationDtype, kvCacheDtype });
   if (signal?.aborted) throw abortError(signal);
   const binding = native();
   const cpu = binding.cpuInfo();
@@ -88,6 +94,7 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
       architecture: architectures.get(model.config.modelType)!,
       config: model.config,
       dtype: model.plan.dtype,
+      fp8Activations: activationDtype === 'fp8',
       weights,
       pool,
       capacity: sizes.capacity,
@@ -95,7 +102,7 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
       kvBytesPerToken: bytesPerToken,
       tokenizerDir: model.tokenizerDir,
       generationConfig: model.generationConfig,
-      info: describe(source, model, sizes, { backend: options.device, level, threads, bytesPerToken }),
+      info: describe(source, model, sizes, { backend: options.device, level, threads, bytesPerToken, activationDtype }),
     });
     // Now, and not in the first steps: the pool, the workspace, and what is left of the weights.
     await device.touch();
@@ -114,7 +121,7 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
 function workspaceEstimate(model: ModelSource, options: SizeOptions): number {
   const capacity = { ...chooseCapacity(model.config, options), maxBlocksPerSeq: 1 };
   const architecture = architectures.get(model.config.modelType)!;
-  const forward = { config: model.config, dtype: model.plan.dtype, sample: true };
+  const forward = { config: model.config, dtype: model.plan.dtype, sample: true, fp8Activations: false };
   return bufferBytes(buildForward(architecture, forward), capacity);
 }
 
@@ -146,7 +153,7 @@ async function makeRopeTable(binding: NativeBinding, device: NativeDevice, model
   return table;
 }
 
-function checkOptions({ device, dtype, kvCacheDtype }: LoadOptions): void {
+function checkOptions({ device, dtype, weightDtype, activationDtype, kvCacheDtype }: LoadOptions): void {
   const oneOf = (name: string, value: unknown, allowed: readonly unknown[]) => {
     if (allowed.includes(value)) return;
     const list = allowed.filter((item) => item !== undefined).join(', ');
@@ -154,6 +161,8 @@ function checkOptions({ device, dtype, kvCacheDtype }: LoadOptions): void {
   };
   oneOf('device', device, ['cpu']);
   oneOf('dtype', dtype, ['auto', 'f32', 'bf16']);
+  oneOf('weightDtype', weightDtype, [undefined, ...weightDTypes]);
+  oneOf('activationDtype', activationDtype, [undefined, ...activationDTypes]);
   oneOf('kvCacheDtype', kvCacheDtype, [undefined, 'f32', 'bf16', 'fp8']);
 }
 
@@ -161,7 +170,13 @@ function describe(
   source: string,
   model: ModelSource,
   sizes: Sizes,
-  chosen: { backend: string; level: string; threads: number; bytesPerToken: number },
+  chosen: {
+    backend: string;
+    level: string;
+    threads: number;
+    bytesPerToken: number;
+    activationDtype: ActivationDType;
+  },
 ): ModelInfo {
   const { config, plan, staticScales } = model;
   const fixed = staticScales.filter((scales) => scales !== null).length;
@@ -174,7 +189,9 @@ function describe(
     level: chosen.level,
     threads: chosen.threads,
     dtype: plan.dtype,
-    checkpointDtypes: plan.sourceDTypes,
+    checkpointDtypes: plan.sourceDTypes.map(dtypeName),
+    weightDtypes: plan.matrixDTypes.map(dtypeName),
+    activationDtype: chosen.activationDtype === 'fp8' ? 'fp8' : plan.dtype,
     kvCacheDtype: model.kvCacheDtype,
     kvScales: model.kvCacheDtype === 'fp8' ? fp8Scales : 'none',
     numDistinctCaches: numDistinctCaches(config),

@@ -16,6 +16,10 @@ export interface ModelInfo {
   dtype: 'f32' | 'bf16';
   /** What the matrices are stored in, most used first. */
   checkpointDtypes: string[];
+  /** What the matrices are kept in, those with most bytes first; a tied or separate head may differ from the others. */
+  weightDtypes: string[];
+  /** What enters the products with the layers' matrices. int8 and int4 weights take it in groups of 32 as int8. */
+  activationDtype: 'f32' | 'bf16' | 'fp8';
   kvCacheDtype: 'f32' | 'bf16' | 'fp8';
   /** Where the scales of the KV cache come from; `mixed`: some caches have static ones, the others dynamic ones. */
   kvScales: 'none' | 'dynamic' | 'checkpoint' | 'mixed';

@@ -30,6 +30,7 @@ export interface RunnerParts {
   architecture: Architecture;
   config: ModelConfig;
   dtype: ComputeDType;
+  fp8Activations: boolean;
   /** The rope table among them. */
   weights: Weights;
   pool: NativeKVPool;
@@ -87,9 +88,9 @@ export class NativeModelRunner implements LoadedModel {
     options: { sample?: boolean; taps?: Iterable<string>; capacity?: BatchCapacity } = {},
   ): StepProgram {
     this.#requireAlive();
-    const { binding, device, architecture, config, dtype, weights, pool } = this.#parts;
+    const { binding, device, architecture, config, dtype, fp8Activations, weights, pool } = this.#parts;
     const { sample = false, taps = [], capacity = this.capacity } = options;
-    const program = buildForward(architecture, { config, dtype, sample }, taps);
+    const program = buildForward(architecture, { config, dtype, fp8Activations, sample }, taps);
     const bindings = { constants: weights, pool, samplers: this.#samplers };
     try {
       const bound = new StepProgram(binding, device, name, program, capacity, bindings);

@@ -5,6 +5,7 @@ import { architectures } from './architectures.ts';
 import type { ModelConfig } from './config.ts';
 import { ConfigReader } from './config-reader.ts';
 import { isSwiftkvType } from './decoder-config.ts';
+import { checkQuantization } from './quantization.ts';
 
 /** `student`: SwiftKV on. `teacher`: a SwiftKV checkpoint run as the plain model that it was distilled from. */
 export type ModelMode = 'plain' | 'student' | 'teacher';
@@ -30,7 +31,7 @@ export function parseConfig(json: JsonObject, generation: JsonObject | null = nu
     const mla = modelType.startsWith('deepseek') ? 'multi-head latent attention (MLA) is not supported; ' : '';
     return r.unsupported('model_type', `${mla}expected one of ${known}`);
   }
-  refuseQuantization(r);
+  checkQuantization(r);
   const parsed = architecture.parseConfig(r);
   const g = new ConfigReader(generation ?? {}, files.generation);
   const base = r.json['swiftkv_base'];
@@ -55,23 +56,4 @@ function firstId(ids: number[] | null, fallback: number): number | null {
 function mergeEos(config: number[] | null, generation: number[] | null, fallback: number): number[] {
   if (config === null && generation === null) return [fallback];
   return [...new Set([...(config ?? []), ...(generation ?? [])])].sort((a, b) => a - b);
-}
-
-/** A config that quantizes only the KV cache is fine: its scales are tensors. */
-function refuseQuantization(r: ConfigReader): void {
-  const field = r.has('quantization_config') ? 'quantization_config' : 'compression_config';
-  const q = r.object(field);
-  if (q === null) return;
-  const groups = q.object('config_groups');
-  const weightsUntouched = groups === null || Object.keys(groups.json).length === 0;
-  const method = q.string('quant_method', field === 'compression_config' ? 'compressed-tensors' : 'unknown');
-  if (method === 'compressed-tensors' && weightsUntouched && q.has('kv_cache_scheme')) return;
-  const format = q.json['format'];
-  const fp8 = method === 'fp8' || method === 'fbgemm_fp8' || format === 'float-quantized';
-  q.unsupported(
-    q.has('format') && method === 'compressed-tensors' ? 'format' : 'quant_method',
-    fp8
-      ? 'FP8 weights are not supported yet'
-      : 'quantized weights are not supported; use an f32, bf16 or f16 checkpoint',
-  );
 }

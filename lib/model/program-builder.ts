@@ -30,6 +30,16 @@ export interface Ref<K extends SymbolicTensor['kind'] = 'constant' | 'buffer' | 
 type Rows = Ref<'buffer' | 'batch'>;
 type Weight = Ref<'constant'>;
 
+/** Rows of FP8 weights' products become FP8 too, with a dynamic scale each; by default they stay as they are. */
+interface Fp8Activations {
+  fp8Activations?: boolean;
+}
+
+/** The attribute is named only where it is on: a program reads as it did without it. */
+function fp8(fp8Activations: boolean): Record<string, boolean> {
+  return fp8Activations ? { fp8Activations } : {};
+}
+
 /** What attention needs to know of one half's rows. */
 export interface RowsRefs {
   positions: Rows;
@@ -117,12 +127,17 @@ export class ProgramBuilder {
   }
 
   /** y = a W^T + bias; with accumulate, added into y. */
-  linear({ accumulate = false, ...o }: { a: Rows; w: Weight; bias?: Weight; y: Rows; accumulate?: boolean }): void {
-    this.#op('linear', o, { accumulate });
+  linear({
+    accumulate = false,
+    fp8Activations = false,
+    ...o
+  }: { a: Rows; w: Weight; bias?: Weight; y: Rows; accumulate?: boolean } & Fp8Activations): void {
+    this.#op('linear', o, { accumulate, ...fp8(fp8Activations) });
   }
 
   qkv_rope_cache({
     numHeads,
+    fp8Activations = false,
     ...o
   }: {
     a: Rows;
@@ -134,16 +149,21 @@ export class ProgramBuilder {
     q: Rows;
     cache: Ref<'cache'>;
     numHeads: number;
-  }): void {
-    this.#op('qkv_rope_cache', o, { numHeads });
+  } & Fp8Activations): void {
+    this.#op('qkv_rope_cache', o, { numHeads, ...fp8(fp8Activations) });
   }
 
-  q_rope(o: { a: Rows; w: Weight; bias?: Weight; rope: Weight; positions: Rows; q: Rows }): void {
-    this.#op('q_rope', o);
+  q_rope({
+    fp8Activations = false,
+    ...o
+  }: { a: Rows; w: Weight; bias?: Weight; rope: Weight; positions: Rows; q: Rows } & Fp8Activations): void {
+    this.#op('q_rope', o, fp8(fp8Activations));
   }
 
   swiftkv_project({
     eps,
+    fp8Activations = false,
+    bf16Activations = false,
     ...o
   }: {
     x: Rows;
@@ -155,8 +175,10 @@ export class ProgramBuilder {
     slots: Rows;
     caches: Ref<'caches'>;
     eps: number;
-  }): void {
-    this.#op('swiftkv_project', o, { eps });
+    /** The normalised rows are bf16 where the weights are FP8; other weights decide it themselves. */
+    bf16Activations?: boolean;
+  } & Fp8Activations): void {
+    this.#op('swiftkv_project', o, { eps, ...fp8(fp8Activations), ...(bf16Activations ? { bf16Activations } : {}) });
   }
 
   attention({ scale, ...o }: { q: Rows; cache: Ref<'cache'>; o: Rows; scale: number } & RowsRefs): void {

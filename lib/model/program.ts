@@ -4,6 +4,7 @@ import { SwiftKVError } from '../errors.ts';
 import type {
   BatchCapacity,
   Dim,
+  DType,
   NativeKVPool,
   NativeSamplerTable,
   NativeTensor,
@@ -15,7 +16,8 @@ import type { ForwardOptions } from './forward.ts';
 import { type Program, ProgramBuilder, type SymbolicTensor } from './program-builder.ts';
 import type { WeightKey } from './weights.ts';
 
-const elementBytes = { f32: 4, bf16: 2, f16: 2, fp8_e4m3: 1, i32: 4, u8: 1 } as const;
+/** Of what buffers are made of; int8 and int4 exist as weight matrices only. */
+const elementBytes: Partial<Record<DType, number>> = { f32: 4, bf16: 2, f16: 2, fp8_e4m3: 1, i32: 4, u8: 1 };
 
 /** A model's forward pass as a program; `taps` names tensors to read back. */
 export function buildForward(
@@ -33,7 +35,7 @@ export function bufferBytes(program: Program, capacity: BatchCapacity): number {
   return program.tensors.reduce((sum, tensor) => {
     if (tensor.kind !== 'buffer') return sum;
     const elements = tensor.shape.reduce<number>((product, dim) => product * dimAtCapacity(dim, capacity), 1);
-    return sum + elements * elementBytes[tensor.dtype];
+    return sum + elements * elementBytes[tensor.dtype]!;
   }, 0);
 }
 

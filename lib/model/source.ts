@@ -1,6 +1,7 @@
 // What a load starts from, checked and counted but with no memory taken yet: a folder, or a shape with random weights.
 
 import type { JsonObject } from '../checkpoint/json.ts';
+import { SwiftKVError } from '../errors.ts';
 import { architectures } from './architectures.ts';
 import type { ModelConfig } from './config.ts';
 import type { ComputeDType } from './forward.ts';
@@ -8,7 +9,8 @@ import { type KvCacheDType, readStaticScales, type StaticScales } from './kv-cac
 import { openModel } from './open-model.ts';
 import { type ModelMode, modelMode } from './parse-config.ts';
 import { parseRandomModel, type RandomModel, randomPrefix } from './random.ts';
-import { planTensor, planWeights, type WeightPlan } from './weight-plan.ts';
+import { type ActivationDType, dtypeName, quantizedDType, type WeightDType } from './weight-dtype.ts';
+import { matrixDTypesOf, planTensor, planWeights, type WeightPlan } from './weight-plan.ts';
 
 export interface ModelSource {
   config: ModelConfig;
@@ -23,15 +25,38 @@ export interface ModelSource {
   notes: string[];
 }
 
-export async function openSource(
-  source: string,
-  dtype: 'auto' | ComputeDType,
-  kvCacheDtype: KvCacheDType | undefined,
-): Promise<ModelSource> {
-  if (source.startsWith(randomPrefix)) return openRandom(source, dtype, kvCacheDtype);
+/** The dtypes of a load. */
+export interface SourceOptions {
+  dtype: 'auto' | ComputeDType;
+  weightDtype: WeightDType;
+  activationDtype: ActivationDType;
+  kvCacheDtype?: KvCacheDType | undefined;
+}
+
+export async function openSource(source: string, options: SourceOptions): Promise<ModelSource> {
+  const model = source.startsWith(randomPrefix) ? openRandom(source, options) : await openFolder(source, options);
+  if (options.activationDtype === 'fp8') requireFp8(model.plan);
+  return model;
+}
+
+/** Activations become FP8 only where the weights are. The head takes the compute dtype either way. */
+function requireFp8(plan: WeightPlan): void {
+  const other = plan.tensors.find(
+    ({ key, layout, dtype }) => layout === 'panels' && key !== 'head' && dtype !== 'fp8_e4m3',
+  );
+  if (other === undefined) return;
+  throw new SwiftKVError(
+    'ERR_INVALID_ARGUMENT',
+    `activationDtype fp8 needs FP8 weights, but ${other.key} is kept in ${other.dtype}; ` +
+      'use an FP8 checkpoint or weightDtype fp8',
+  );
+}
+
+async function openFolder(source: string, options: SourceOptions): Promise<ModelSource> {
+  const { dtype, weightDtype, kvCacheDtype } = options;
   const { checkpoint, config } = await openModel(source);
   const targets = architectures.get(config.modelType)!.weights(config);
-  const plan = planWeights(targets, checkpoint.tensors, dtype, checkpoint.dir);
+  const plan = planWeights(targets, checkpoint.tensors, dtype, checkpoint.dir, weightDtype);
   const cacheDType = kvCacheDtype ?? plan.dtype;
   const staticScales = cacheDType === 'fp8' ? await readStaticScales(config, checkpoint.tensors) : [];
   return {
@@ -50,17 +75,28 @@ export async function openSource(
   };
 }
 
-function openRandom(source: string, dtype: 'auto' | ComputeDType, kvCacheDtype: KvCacheDType | undefined): ModelSource {
+function openRandom(source: string, { dtype, weightDtype, kvCacheDtype }: SourceOptions): ModelSource {
   const random = parseRandomModel(source);
   const { config } = random;
   const compute = dtype === 'auto' ? 'bf16' : dtype;
   const targets = [...architectures.get(config.modelType)!.weights(config)];
-  const tensors = targets.map((target) => planTensor(target, compute));
+  const tensors = targets.map((target) =>
+    planTensor(target, compute, quantizedDType(target.key, compute, weightDtype)),
+  );
   const packedBytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
   return {
     config,
     mode: config.modelType === 'llama' ? 'plain' : 'student',
-    plan: { dtype: compute, tensors, segments: [], packedBytes, sourceBytes: 0, sourceDTypes: [], unused: [] },
+    plan: {
+      dtype: compute,
+      tensors,
+      segments: [],
+      packedBytes,
+      sourceBytes: 0,
+      sourceDTypes: [],
+      matrixDTypes: matrixDTypesOf(tensors),
+      unused: [],
+    },
     kvCacheDtype: kvCacheDtype ?? compute,
     staticScales: [],
     tokenizerDir: null,
@@ -70,10 +106,17 @@ function openRandom(source: string, dtype: 'auto' | ComputeDType, kvCacheDtype: 
   };
 }
 
-function notesOf({ dtype, sourceDTypes, unused }: WeightPlan, scalesUsed: boolean): string[] {
+function notesOf({ dtype, sourceDTypes, matrixDTypes, unused }: WeightPlan, scalesUsed: boolean): string[] {
   const notes: string[] = [];
-  const rounded = sourceDTypes.filter((source) => dtype === 'bf16' && source !== 'bf16');
-  if (rounded.length > 0) notes.push(`matrices stored as ${rounded.join(' and ')} were rounded to bf16`);
+  const floats = sourceDTypes.filter((source) => source !== 'fp8_e4m3');
+  const rounded = floats.filter((source) => dtype === 'bf16' && source !== 'bf16');
+  if (rounded.length > 0 && matrixDTypes.includes('bf16')) {
+    notes.push(`matrices stored as ${rounded.join(' and ')} were rounded to bf16`);
+  }
+  const quantized = matrixDTypes.filter((kept) => !['f32', 'bf16', ...sourceDTypes].includes(kept)).map(dtypeName);
+  if (quantized.length > 0) {
+    notes.push(`matrices stored as ${floats.join(' and ')} were quantized to ${quantized.join(' and ')} at load`);
+  }
   const isTeacher = (name: string) => /\.self_attn\.[qkv]_proj\.(weight|bias)$/.test(name);
   const teacher = unused.filter(isTeacher).length;
   if (teacher > 0) notes.push(`${teacher} teacher projections of later layers were not loaded`);

@@ -1,7 +1,8 @@
 // The surface of the native addon, exactly. Native code receives complete, checked values: names, defaults and
 // validation live in the TypeScript above this file.
 
-export type DType = 'f32' | 'bf16' | 'f16' | 'fp8_e4m3' | 'i32' | 'u8';
+/** int8 and int4 exist as weight matrices in panels only, their scales inside. */
+export type DType = 'f32' | 'bf16' | 'f16' | 'fp8_e4m3' | 'i32' | 'u8' | 'int8' | 'int4';
 export type Layout = 'row_major' | 'panels';
 export type KvScales = 'none' | 'dynamic' | 'per_head';
 
@@ -205,11 +206,16 @@ export interface NativeProgram {
 export interface WeightSegment {
   path: string;
   offset: number;
-  dtype: 'f32' | 'bf16' | 'f16';
+  /** fp8_e4m3 only for values of an fp8_e4m3 tensor; its scales are a segment of their own. */
+  dtype: 'f32' | 'bf16' | 'f16' | 'fp8_e4m3';
   rows: number;
   k: number;
   dst: NativeTensor;
   dstRow: number;
+  /** Default 'values'. 'scales' of an fp8_e4m3 tensor: k = 1, f32, bf16 or f16. */
+  target?: 'values' | 'scales';
+  /** One element is the scale of all `rows`. */
+  repeat?: boolean;
 }
 
 export interface NativeLoad {

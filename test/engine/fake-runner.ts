@@ -201,6 +201,8 @@ export class FakeRunner implements EngineModel {
       threads: 1,
       dtype: 'f32',
       checkpointDtypes: ['f32'],
+      weightDtypes: ['f32'],
+      activationDtype: 'f32',
       kvCacheDtype: 'f32',
       kvScales: 'none',
       numDistinctCaches: 4,

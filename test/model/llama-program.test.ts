@@ -20,7 +20,8 @@ const json = {
 
 function build(fields: object = {}, taps: string[] = []): Program {
   const config = parseConfig({ ...json, ...fields });
-  return buildForward(architectures.get(config.modelType)!, { config, dtype: 'bf16', sample: true }, taps);
+  const options = { config, dtype: 'bf16', sample: true, fp8Activations: false } as const;
+  return buildForward(architectures.get(config.modelType)!, options, taps);
 }
 
 /** Ops by layer, each with the axis of the rows that it writes or reads. */

@@ -27,11 +27,17 @@ const embedded = (name: string) => fileURLToPath(new URL(`../../models/${name}`,
 const ids = [3, 1, 4, 1, 5, 9, 2, 6];
 
 describe('memory', () => {
-  it.each(['f32', 'bf16'] as const)('of weights is what the plan says, %s', async (dtype) => {
+  it.each([
+    ['f32', 'auto'],
+    ['bf16', 'auto'],
+    ['bf16', 'fp8'],
+    ['f32', 'int8'],
+    ['bf16', 'int4'],
+  ] as const)('of weights is what the plan says, %s %s', async (dtype, weightDtype) => {
     const device = native().openDevice({ backend: 'cpu', threads: 1, level: 'scalar' });
     try {
       const { checkpoint, config } = await openModel(dir);
-      const plan = planWeights(decoderWeights(config), checkpoint.tensors, dtype, dir);
+      const plan = planWeights(decoderWeights(config), checkpoint.tensors, dtype, dir, weightDtype);
       const weights = await allocateWeights(native(), device, plan.tensors);
       for (const { key, bytes } of plan.tensors) expect([key, weights.get(key)!.byteLength]).toEqual([key, bytes]);
     } finally {

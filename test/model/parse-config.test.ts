@@ -17,6 +17,22 @@ const llama: JsonObject = {
   num_key_value_heads: 2,
   max_position_embeddings: 512,
 };
+
+/** As the public FP8 checkpoints have it, with some fields changed. */
+function fp8Config(fields: JsonObject, weights: JsonObject = {}): { quantization_config: JsonObject } {
+  const scheme = { num_bits: 8, type: 'float', symmetric: true, dynamic: false, strategy: 'channel', ...weights };
+  return {
+    quantization_config: {
+      quant_method: 'compressed-tensors',
+      format: 'float-quantized',
+      quantization_status: 'compressed',
+      ignore: ['lm_head'],
+      kv_cache_scheme: null,
+      config_groups: { group_0: { targets: ['Linear'], weights: scheme, output_activations: null } },
+      ...fields,
+    },
+  };
+}
 const swiftkv: JsonObject = { ...llama, model_type: 'llama_swiftkv', num_key_value_layers: 3, key_value_group_size: 3 };
 const llama3 = {
   rope_type: 'llama3',
@@ -127,17 +143,18 @@ describe('what swiftkv does not have is refused by name', () => {
     [{ sliding_window: 4096 }, /sliding-window/],
     [{ sliding_window: 4096, use_sliding_window: true }, /sliding-window/],
     [{ layer_types: ['full_attention', 'sliding_attention'] }, /layer_types/],
-    [{ quantization_config: { quant_method: 'fp8' } }, /FP8 weights are not supported yet/],
     [
-      {
-        quantization_config: {
-          quant_method: 'compressed-tensors',
-          format: 'float-quantized',
-          config_groups: { g: {} },
-        },
-      },
-      /FP8 weights are not supported yet/,
+      { quantization_config: { quant_method: 'fp8' } },
+      /quant_method is "fp8": this layout of FP8 weights.*compressed-tensors/,
     ],
+    [{ quantization_config: { quant_method: 'modelopt' } }, /this layout of FP8 weights/],
+    [fp8Config({ format: 'pack-quantized' }), /quantization_config\.format is "pack-quantized"/],
+    [fp8Config({ quantization_status: 'frozen' }), /quantization_status is "frozen": expected compressed/],
+    [fp8Config({}, { strategy: 'block' }), /config_groups\.group_0\.weights\.strategy is "block".*channel or tensor/],
+    [fp8Config({}, { type: 'int' }), /weights\.type is "int"/],
+    [fp8Config({}, { num_bits: 4 }), /weights\.num_bits is 4/],
+    [fp8Config({}, { symmetric: false }), /weights\.symmetric is false/],
+    [fp8Config({}, { dynamic: true }), /weights\.dynamic is true/],
     [{ quantization_config: { quant_method: 'gptq' } }, /"gptq".*not supported/],
     [{ quantization_config: { quant_method: 'bitsandbytes' } }, /"bitsandbytes".*not supported/],
   ])('%j', (fields, message) => {
@@ -155,6 +172,28 @@ describe('what swiftkv does not have is refused by name', () => {
   it('and a cache that is quantized is no quantized weight', () => {
     const scheme = { quant_method: 'compressed-tensors', config_groups: {}, kv_cache_scheme: { num_bits: 8 } };
     expect(() => parseConfig({ ...llama, quantization_config: scheme })).not.toThrow();
+  });
+});
+
+describe('FP8 weights of compressed-tensors', () => {
+  it.each([{}, { strategy: 'tensor' }])('are accepted with one scale per output or per tensor, %j', (weights) => {
+    expect(() => parseConfig({ ...llama, ...fp8Config({}, weights) })).not.toThrow();
+  });
+
+  it('may quantize activations only, or stand under the old name', () => {
+    const { quantization_config: scheme } = fp8Config({});
+    expect(() => parseConfig({ ...llama, compression_config: scheme })).not.toThrow();
+    const onlyActivations = { ...scheme, config_groups: { group_0: { weights: null } } };
+    expect(() => parseConfig({ ...llama, quantization_config: onlyActivations })).not.toThrow();
+  });
+
+  it('are refused when the groups are not what the format says', () => {
+    const { quantization_config: scheme } = fp8Config({});
+    for (const groups of [[], 'x', { group_0: 7 }, { group_0: { weights: { num_bits: 'eight', type: 'float' } } }]) {
+      expect(() => parseConfig({ ...llama, quantization_config: { ...scheme, config_groups: groups } })).toThrow(
+        expect.objectContaining({ code: 'ERR_MODEL_INVALID' }),
+      );
+    }
   });
 });
 

@@ -6,6 +6,7 @@ import { openCheckpoint } from '../../lib/checkpoint/checkpoint.ts';
 import type { CheckpointTensor } from '../../lib/checkpoint/safetensors.ts';
 import type { ModelConfig } from '../../lib/model/config.ts';
 import { openModel } from '../../lib/model/open-model.ts';
+import { packedBytes } from '../../lib/model/weight-dtype.ts';
 import { planWeights } from '../../lib/model/weight-plan.ts';
 import { decoderWeights } from '../../lib/model/weights.ts';
 import { type GeneratedModel, plainModel, writeModel } from '../reference/generate.ts';
@@ -25,6 +26,7 @@ async function generated(model: Partial<GeneratedModel>): Promise<{
 }
 
 const swiftkv = { layers: 5, kvLayers: 1, group: 2 };
+const up = 'model.layers.0.mlp.up_proj.weight';
 
 describe('the plan of a SwiftKV model', async () => {
   const { config, tensors } = await generated(swiftkv);
@@ -92,7 +94,7 @@ describe('dtypes', () => {
   });
 
   it.each([
-    ['F8_E4M3', /FP8 weights are not supported yet/],
+    ['F8_E5M2', /only F8_E4M3 matrices are read; expected F32, BF16 or F16 but received F8_E5M2/],
     ['F64', /expected F32, BF16 or F16 but received F64/],
   ] as const)('refuse %s', async (dtype, message) => {
     const { config, tensors } = await generated({});
@@ -100,6 +102,106 @@ describe('dtypes', () => {
     const plan = () => planWeights(decoderWeights(config), tensors, 'auto', 'here');
     expect(plan).toThrow(message);
     expect(plan).toThrow(expect.objectContaining({ code: 'ERR_MODEL_UNSUPPORTED' }));
+  });
+});
+
+describe('FP8 matrices', () => {
+  /** Every projection as codes with scales of a shape; nothing is read, so the bytes do not matter. */
+  async function coded(scaleShape: (rows: number) => number[], fields: Partial<GeneratedModel> = swiftkv) {
+    const model = await generated({ stored: 'BF16', ...fields });
+    for (const [name, tensor] of [...model.tensors]) {
+      if (!/_proj(_swiftkv)?\.weight$/.test(name)) continue;
+      model.tensors.set(`${name}_scale`, { ...tensor, shape: scaleShape(tensor.shape[0]!) });
+      tensor.dtype = 'F8_E4M3';
+    }
+    return model;
+  }
+
+  it.each([
+    ['per output', (rows: number) => [rows, 1], false],
+    ['per output, flat', (rows: number) => [rows], false],
+    ['per tensor', () => [1], true],
+    ['per tensor, scalar', () => [], true],
+  ] as const)('stay FP8 with scales %s, each part with its own', async (_, shape, repeat) => {
+    const { config, tensors } = await coded((rows) => [...shape(rows)]);
+    const plan = planWeights(decoderWeights(config), tensors, 'auto', 'here');
+    expect(plan.dtype).toBe('bf16');
+    expect([...plan.sourceDTypes].sort()).toEqual(['bf16', 'fp8_e4m3']);
+    expect(plan.tensors.find(({ key }) => key === 'head')!.dtype).toBe('bf16');
+    expect(plan.tensors.find(({ key }) => key === 'kv_swiftkv')!.dtype).toBe('fp8_e4m3');
+    const parts = plan.segments.filter(({ key }) => key === 'layers.0.qkv');
+    const [values, scales] = ['values', 'scales'].map((target) =>
+      parts.filter((part) => part.target === target).sort((a, b) => a.dstRow - b.dstRow),
+    );
+    expect(values).toHaveLength(3);
+    expect(values!.every(({ dtype, k }) => dtype === 'fp8_e4m3' && k === config.hiddenSize)).toBe(true);
+    expect(scales).toMatchObject(values!.map(({ rows, dstRow }) => ({ rows, dstRow, k: 1, repeat, dtype: 'bf16' })));
+    expect(plan.unused.filter((name) => !/self_attn\.[qkv]_proj\.weight(_scale)?$/.test(name))).toEqual([]);
+  });
+
+  it.each([
+    [
+      'a scale is missing',
+      (t: Map<string, CheckpointTensor>) => t.delete(`${up}_scale`),
+      /up_proj\.weight_scale.*missing/,
+    ],
+    [
+      'scales are by block',
+      (t: Map<string, CheckpointTensor>) => {
+        t.get(`${up}_scale`)!.shape = [3, 2];
+      },
+      /expected \[\d+, 1\] .* but received \[3,2\]/,
+    ],
+    [
+      'scales are integers',
+      (t: Map<string, CheckpointTensor>) => {
+        t.get(`${up}_scale`)!.dtype = 'I32';
+      },
+      /weight_scale: expected F32, BF16 or F16 but received I32/,
+    ],
+    [
+      'its partner in one product is not',
+      (t: Map<string, CheckpointTensor>) => {
+        t.get(up)!.dtype = 'BF16';
+      },
+      /gate_proj\.weight is F8_E4M3, but .*up_proj\.weight.*is BF16/,
+    ],
+  ])('are refused when %s', async (_, spoil, message) => {
+    const { config, tensors } = await coded((rows) => [rows, 1]);
+    spoil(tensors);
+    expect(() => planWeights(decoderWeights(config), tensors, 'auto', 'here')).toThrow(message);
+  });
+
+  it('are not requantized', async () => {
+    const { config, tensors } = await coded((rows) => [rows, 1]);
+    const plan = () => planWeights(decoderWeights(config), tensors, 'auto', 'here', 'int8');
+    expect(plan).toThrow(/is stored in FP8; expected auto or fp8 for weightDtype but received int8/);
+    expect(() => planWeights(decoderWeights(config), tensors, 'auto', 'here', 'fp8')).not.toThrow();
+  });
+});
+
+describe('quantizing at load', () => {
+  it.each([
+    ['fp8', 'fp8_e4m3', 'bf16'],
+    ['int8', 'int8', 'int8'],
+    ['int4', 'int4', 'int8'],
+  ] as const)('%s keeps the head in enough bits', async (weightDtype, matrix, head) => {
+    const { config, tensors } = await generated({ ...swiftkv, stored: 'BF16' });
+    const plan = planWeights(decoderWeights(config), tensors, 'auto', 'here', weightDtype);
+    for (const { key, layout, dtype } of plan.tensors) {
+      const expected = layout === 'row_major' ? (key === 'embed' ? 'bf16' : 'f32') : key === 'head' ? head : matrix;
+      expect([key, dtype]).toEqual([key, expected]);
+    }
+    expect(plan.segments.every(({ target, dtype }) => target === 'values' && dtype === 'bf16')).toBe(true);
+  });
+
+  it('counts the packed bytes: panels of 64 outputs, their scales, k padded', () => {
+    expect(packedBytes('f32', 65, 3)).toBe(128 * 3 * 4);
+    expect(packedBytes('bf16', 65, 3)).toBe(128 * 4 * 2);
+    expect(packedBytes('fp8_e4m3', 65, 3)).toBe(128 * 4 + 128 * 4);
+    expect(packedBytes('int8', 1, 5)).toBe(64 * 8 + 64 * 4);
+    expect(packedBytes('int4', 64, 33)).toBe(2 * (64 * 16 + 64 * 2));
+    expect(packedBytes('int4', 64, 0)).toBe(0);
   });
 });
 

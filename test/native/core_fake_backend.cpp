@@ -102,7 +102,8 @@ const BackendTable& fake_backend() {
                                      .pack = pack,
                                      .unpack = unpack,
                                      .scratch_bytes = scratch_bytes,
-                                     .run = run};
+                                     .run = run,
+                                     .measure_peak = nullptr};
   return table;
 }
 

@@ -93,9 +93,11 @@ TEST_CASE("pack refuses rows outside the matrix and types it does not know") {
   CHECK(cpu::pack({values.data(), DType::f32, 1, -1, w.matrix}).code == Code::invalid_argument);
   CHECK(cpu::pack({values.data(), DType::f32, 1, INT64_MAX, w.matrix}).code == Code::invalid_argument);
   CHECK(cpu::pack({values.data(), DType::i32, 1, 0, w.matrix}).code == Code::unsupported);
-  Matrix codes = w.matrix;
-  codes.dtype = DType::fp8_e4m3;
-  CHECK(cpu::pack({values.data(), DType::f32, 1, 0, codes}).code == Code::unsupported);
+  Matrix integers = w.matrix;
+  integers.dtype = DType::i32;
+  CHECK(cpu::pack({values.data(), DType::f32, 1, 0, integers}).code == Code::unsupported);
+  CHECK(cpu::pack({values.data(), DType::fp8_e4m3, 1, 0, w.matrix}).code == Code::unsupported);
+  CHECK(cpu::pack({values.data(), DType::f32, 1, 0, w.matrix, PackTarget::scales}).code == Code::unsupported);
   CHECK(cpu::pack({values.data(), DType::f32, 0, 10, w.matrix}).ok());
 }
 
@@ -103,7 +105,11 @@ TEST_CASE("matrix_bytes counts whole panels and whole pairs") {
   CHECK(cpu::matrix_bytes(DType::bf16, Layout::panels, 65, 3) == 2 * 64 * 4 * 2);
   CHECK(cpu::matrix_bytes(DType::f32, Layout::panels, 64, 3) == 64 * 3 * 4);
   CHECK(cpu::matrix_bytes(DType::bf16, Layout::row_major, 65, 3) == 65 * 3 * 2);
-  CHECK(cpu::matrix_bytes(DType::fp8_e4m3, Layout::panels, 65, 3) == 0);
+  CHECK(cpu::matrix_bytes(DType::fp8_e4m3, Layout::panels, 65, 3) == 2 * 64 * 4 + 128 * 4);
+  CHECK(cpu::matrix_bytes(DType::int8, Layout::panels, 1, 5) == 64 * 8 + 64 * 4);
+  CHECK(cpu::matrix_bytes(DType::int4, Layout::panels, 64, 33) == 2 * (64 * 16 + 64 * 2));
+  CHECK(cpu::matrix_bytes(DType::int8, Layout::row_major, 64, 33) == 0);
+  CHECK(cpu::matrix_bytes(DType::i32, Layout::panels, 64, 33) == 0);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backends/cpu/pack_quantized.h"
+#include "backends/cpu/quantized.h"
 #include "backends/cpu/visit_float.h"
 
 namespace swiftkv::cpu {
@@ -99,12 +101,17 @@ Status pack_from(const PackParams& p) {
 
 size_t matrix_bytes(DType dtype, Layout layout, int64_t n, int64_t k) {
   const auto element = static_cast<size_t>(dtype_bytes(dtype));
+  if ((dtype == DType::int8 || dtype == DType::int4) && layout == Layout::row_major) return 0;
   if (layout == Layout::row_major) return static_cast<size_t>(n) * static_cast<size_t>(k) * element;
   const size_t padded_n = static_cast<size_t>((n + kPanel - 1) / kPanel) * kPanel;
   switch (dtype) {
     case DType::f32: return padded_n * static_cast<size_t>(k) * element;
     case DType::bf16:
     case DType::f16: return padded_n * static_cast<size_t>((k + 1) / 2) * 2 * element;
+    case DType::fp8_e4m3:
+    case DType::int8:
+      return padded_n / kPanel * static_cast<size_t>(quantized_panel_bytes(dtype, k)) + padded_n * sizeof(float);
+    case DType::int4: return padded_n / kPanel * static_cast<size_t>(quantized_panel_bytes(dtype, k));
     default: return 0;
   }
 }
@@ -113,6 +120,9 @@ Status pack(const PackParams& p) {
   if (p.rows < 0 || p.dst_row < 0 || p.dst_row > p.dst.n - p.rows)
     return fail(Code::invalid_argument, "Expected rows of the matrix' %lld but received %lld rows from %lld on",
                 static_cast<long long>(p.dst.n), static_cast<long long>(p.rows), static_cast<long long>(p.dst_row));
+  if (is_quantized(p.dst.dtype) && p.dst.layout == Layout::panels) return pack_quantized(p);
+  if (p.target != PackTarget::values)
+    return fail(Code::unsupported, "A matrix of %s has no scales", dtype_name(p.dst.dtype));
   switch (p.src_dtype) {
     case DType::f32: return pack_from<float>(p);
     case DType::bf16: return pack_from<bf16>(p);
@@ -124,6 +134,10 @@ Status pack(const PackParams& p) {
 }
 
 Status unpack(const Matrix& m, float* out) {
+  if (is_quantized(m.dtype) && m.layout == Layout::panels) {
+    unpack_quantized(m, out);
+    return {};
+  }
   return visit_float(m.dtype, "the matrix dtype", [&]<class T>(T) {
     const T* w = static_cast<const T*>(m.data);
     for (int64_t row = 0; row < m.n; ++row)

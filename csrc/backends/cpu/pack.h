@@ -10,7 +10,8 @@
 
 namespace swiftkv::cpu {
 
-// Bytes of a matrix [n, k]; 0 for a combination that does not exist (panels of anything but f32, bf16, f16).
+// Bytes of a matrix [n, k], scales included; 0 for a combination that does not exist (panels of integers, row-major
+// int8 or int4).
 size_t matrix_bytes(DType dtype, Layout layout, int64_t n, int64_t k);
 
 // Element offset of W[row][col] in panels of 64 outputs (see Layout::panels).
@@ -25,8 +26,9 @@ static inline int64_t matrix_index(const Matrix& w, int64_t row, int64_t col) {
   return w.layout == Layout::panels ? panel_index(w.dtype, w.k, row, col) : row * w.k + col;
 }
 
-// Rows [dst_row, dst_row + rows) from row-major f32, bf16 or f16, converted to the matrix' f32 or bf16. Touches those
-// rows only, so that several matrices can be concatenated at any offset; padding stays as it was allocated, zero.
+// Rows [dst_row, dst_row + rows) from row-major f32, bf16 or f16, converted to the matrix' dtype (see PackParams).
+// Touches those rows only, so that several matrices can be concatenated at any offset; padding stays as it was
+// allocated, zero.
 Status pack(const PackParams& params);
 
 // Row-major floats [n, k] of a matrix.

@@ -4,6 +4,7 @@
 #include "backends/cpu/avx512/lanes.h"
 #include "backends/cpu/avx512/ops.h"
 #include "backends/cpu/pack.h"
+#include "backends/cpu/scalar/ops.h"
 
 namespace swiftkv::cpu::avx512 {
 
@@ -67,6 +68,7 @@ Status embed(const EmbedParams& p, const Context& c) {
   for (int64_t row = 0; row < p.rows; ++row) {
     if (p.ids[row] < 0 || p.ids[row] >= p.table.n) return bad_id(p, row);
   }
+  if (is_quantized(p.table.dtype)) return scalar::embed(p, c);  // rows per token: waits for memory
   switch (p.table.dtype) {
     case DType::bf16: embed_rows<bf16>(p, c); break;
     case DType::f16: embed_rows<f16>(p, c); break;

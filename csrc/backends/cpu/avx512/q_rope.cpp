@@ -2,6 +2,7 @@
 #include "backends/cpu/avx512/gemm.h"
 #include "backends/cpu/avx512/heads.h"
 #include "backends/cpu/avx512/ops.h"
+#include "backends/cpu/scalar/ops.h"
 
 namespace swiftkv::cpu::avx512 {
 namespace {
@@ -13,10 +14,12 @@ GemmPlan plan(const QRopeParams& p, int threads) {
 }  // namespace
 
 size_t q_rope_scratch(const QRopeParams& p, int threads) {
+  if (is_quantized(p.w.dtype)) return scalar::q_rope_scratch(p, threads);
   return p.rows == 0 ? 0 : gemm_scratch(plan(p, threads), threads);
 }
 
 Status q_rope(const QRopeParams& p, const Context& ctx) {
+  if (is_quantized(p.w.dtype)) return scalar::q_rope(p, ctx);
   if (p.rows == 0) return {};
   const int64_t hd = p.head_dim;
   gemm({p.a.data, p.w}, plan(p, ctx.threads), ctx.scratch, ctx,

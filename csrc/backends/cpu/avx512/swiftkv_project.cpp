@@ -4,6 +4,7 @@
 #include "backends/cpu/avx512/kv_store.h"
 #include "backends/cpu/avx512/ops.h"
 #include "backends/cpu/avx512/rms_norm.h"
+#include "backends/cpu/scalar/ops.h"
 
 namespace swiftkv::cpu::avx512 {
 namespace {
@@ -45,10 +46,12 @@ void store_head(const SwiftkvProjectParams& p, int64_t row, int64_t head, float*
 }  // namespace
 
 size_t swiftkv_project_scratch(const SwiftkvProjectParams& p, int threads) {
+  if (is_quantized(p.w.dtype)) return scalar::swiftkv_project_scratch(p, threads);
   return p.rows == 0 ? 0 : z_bytes(p) + gemm_scratch(plan(p, threads), threads);
 }
 
 Status swiftkv_project(const SwiftkvProjectParams& p, const Context& ctx) {
+  if (is_quantized(p.w.dtype)) return scalar::swiftkv_project(p, ctx);
   if (p.rows == 0) return {};
   std::byte* z = ctx.scratch;
   if (p.w.dtype == DType::bf16)

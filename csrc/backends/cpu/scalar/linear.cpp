@@ -22,7 +22,7 @@ void linear_rows(const LinearParams& p, const Context& c) {
     const int64_t row0 = piece % chunks * kRowChunk, row1 = std::min(p.rows, row0 + kRowChunk);
     float out[kPanel];
     for (int64_t i = row0; i < row1; ++i) {
-      outputs<A, W>(a + i * k, p.w, p.bias, n0, n1, out);
+      outputs<A, W>(a + i * k, p.w, p.bias, n0, n1, out, p.fp8_activations);
       for (int64_t j = n0; j < n1; ++j) {
         const float value = p.accumulate ? to_f32(y[i * n + j]) + out[j - n0] : out[j - n0];
         y[i * n + j] = from_f32<Y>(value);

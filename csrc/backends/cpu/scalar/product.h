@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "backends/cpu/scalar/quantized_product.h"
 #include "backends/cpu/visit_float.h"
 #include "core/ops.h"
 
@@ -40,17 +41,25 @@ void row_major_outputs(const A* a, const Matrix& w, int64_t n0, int64_t n1, floa
   }
 }
 
+// Stands for the type of weights that are codes; w.dtype says which.
+struct Codes {};
+
 // Outputs [n0, n1) of the row of activations at `a`, plus bias (null or [w.n]).
 template <class A, class W>
-void outputs(const A* a, const Matrix& w, const float* bias, int64_t n0, int64_t n1, float* out) {
-  if (w.layout == Layout::row_major) {
-    row_major_outputs<A, W>(a, w, n0, n1, out);
-  } else {
+void outputs(const A* a, const Matrix& w, const float* bias, int64_t n0, int64_t n1, float* out, bool fp8_activations) {
+  const auto for_panels = [&](auto&& f) {
     for (int64_t n = n0; n < n1;) {
       const int64_t end = std::min(n1, (n / kPanel + 1) * kPanel);
-      panel_outputs<A, W>(a, w, n, end, out + (n - n0));
+      f(n, end);
       n = end;
     }
+  };
+  if constexpr (std::is_same_v<W, Codes>) {
+    for_panels([&](int64_t n, int64_t end) { quantized_outputs(a, w, n, end, out + (n - n0), fp8_activations); });
+  } else if (w.layout == Layout::row_major) {
+    row_major_outputs<A, W>(a, w, n0, n1, out);
+  } else {
+    for_panels([&](int64_t n, int64_t end) { panel_outputs<A, W>(a, w, n, end, out + (n - n0)); });
   }
   if (bias != nullptr)
     for (int64_t n = n0; n < n1; ++n) out[n - n0] += bias[n];
@@ -59,8 +68,10 @@ void outputs(const A* a, const Matrix& w, const float* bias, int64_t n0, int64_t
 // Calls f(A{}, W{}) with the types of the activations and of the weights.
 template <class F>
 Status visit_product(DType a, DType w, F&& f) {
-  return visit_float(a, "activations",
-                     [&]<class A>(A) { return visit_float(w, "weights", [&]<class W>(W) { return f(A{}, W{}); }); });
+  return visit_float(a, "activations", [&]<class A>(A) {
+    if (is_quantized(w)) return f(A{}, Codes{});
+    return visit_float(w, "weights", [&]<class W>(W) { return f(A{}, W{}); });
+  });
 }
 
 }  // namespace swiftkv::cpu::scalar

@@ -19,7 +19,7 @@ Status q_rope(const QRopeParams& p, const Context& c) {
       c.parallel_for(p.rows * hq, [&](int64_t piece, int worker) {
         const int64_t row = piece / hq, head = piece % hq;
         float* x = worker_floats(c, worker, static_cast<size_t>(hd));
-        outputs<A, W>(a + row * p.w.k, p.w, p.bias, head * hd, (head + 1) * hd, x);
+        outputs<A, W>(a + row * p.w.k, p.w, p.bias, head * hd, (head + 1) * hd, x, p.fp8_activations);
         rotate(x, p.rope + int64_t{p.positions[row]} * hd, hd);
         for (int64_t i = 0; i < hd; ++i) q[piece * hd + i] = from_f32<Q>(x[i]);
       });

@@ -21,7 +21,7 @@ Status qkv_rope_cache(const QkvRopeCacheParams& p, const Context& c) {
         const int64_t row = piece / heads, head = piece % heads;
         if (head >= hq && p.slots[row] < 0) return;
         float* x = worker_floats(c, worker, static_cast<size_t>(hd));
-        outputs<A, W>(a + row * p.w.k, p.w, p.bias, head * hd, (head + 1) * hd, x);
+        outputs<A, W>(a + row * p.w.k, p.w, p.bias, head * hd, (head + 1) * hd, x, p.fp8_activations);
         if (head < hq + hk) rotate(x, p.rope + int64_t{p.positions[row]} * hd, hd);
         if (head < hq)
           for (int64_t i = 0; i < hd; ++i) q[(row * hq + head) * hd + i] = from_f32<Q>(x[i]);

@@ -10,9 +10,8 @@ namespace swiftkv::cpu::scalar {
 
 namespace {
 
-// z in the type of the weights: products take bf16 by bf16 and f32 by f32.
 size_t z_bytes(const SwiftkvProjectParams& p) {
-  return aligned_bytes(static_cast<size_t>(p.rows * p.dim * dtype_bytes(p.w.dtype)));
+  return aligned_bytes(static_cast<size_t>(p.rows * p.dim * dtype_bytes(z_dtype(p))));
 }
 
 }  // namespace
@@ -22,8 +21,8 @@ size_t swiftkv_project_scratch(const SwiftkvProjectParams& p, int threads) {
 }
 
 Status swiftkv_project(const SwiftkvProjectParams& p, const Context& c) {
-  return visit_float(p.w.dtype, "weights", [&]<class W>(W) {
-    W* z = reinterpret_cast<W*>(c.scratch);
+  return visit_product(z_dtype(p), p.w.dtype, [&]<class Z, class W>(Z, W) {
+    Z* z = reinterpret_cast<Z*>(c.scratch);
     c.parallel_for(p.rows,
                    [&](int64_t row, int) { norm_row(p.x + row * p.dim, p.norm, p.eps, p.dim, z + row * p.dim); });
     const int64_t hd = p.head_dim, hk = p.num_kv_heads, heads = p.num_groups * 2 * hk;
@@ -31,7 +30,7 @@ Status swiftkv_project(const SwiftkvProjectParams& p, const Context& c) {
       const int64_t row = piece / heads, head = piece % heads;
       if (p.slots[row] < 0) return;
       float* x = worker_floats(c, worker, static_cast<size_t>(hd), z_bytes(p));
-      outputs<W, W>(z + row * p.dim, p.w, p.bias, head * hd, (head + 1) * hd, x);
+      outputs<Z, W>(z + row * p.dim, p.w, p.bias, head * hd, (head + 1) * hd, x, p.fp8_activations);
       const KvCache& cache = p.caches[head / (2 * hk)];
       const int64_t within = head % (2 * hk);
       if (within < hk) {

@@ -1,6 +1,7 @@
 // SingleInputKV: one norm, then K and V of every later cache in one product over all groups.
 #pragma once
 
+#include "backends/cpu/scalar/ops.h"
 #include "backends/cpu/simd/gemm.h"
 #include "backends/cpu/simd/heads.h"
 #include "backends/cpu/simd/kv_store.h"
@@ -43,11 +44,13 @@ static void store_head(const SwiftkvProjectParams& p, int64_t row, int64_t head,
 
 template <class V>
 static size_t swiftkv_project_scratch(const SwiftkvProjectParams& p, int threads) {
+  if (is_quantized(p.w.dtype)) return scalar::swiftkv_project_scratch(p, threads);
   return p.rows == 0 ? 0 : z_bytes(p) + gemm_scratch<V>(gemm_of(p, nullptr, threads), threads);
 }
 
 template <class V>
 static Status swiftkv_project(const SwiftkvProjectParams& p, const Context& ctx) {
+  if (is_quantized(p.w.dtype)) return scalar::swiftkv_project(p, ctx);
   if (p.rows == 0) return {};
   std::byte* z = ctx.scratch;
   visit_float(p.w.dtype, [&]<class Z>(Z) { norm_rows<V>(p, reinterpret_cast<Z*>(z), ctx); });
