@@ -11,8 +11,8 @@
 namespace swiftkv {
 
 // Element (row, col) of the tensor, seen as [first dimension, the rest], becomes a uniform value in [-scale, scale)
-// that depends on seed, row and col alone, rounded to the dtype (or quantized to it): the same for every layout, thread count and machine.
-// Padding of panels stays zero.
+// that depends on seed, row and col alone, rounded to the dtype (or quantized to it): the same for every layout, thread
+// count and machine. Padding of panels stays zero.
 class RandomFill {
  public:
   // f32, bf16, f16, or a quantized matrix, in host memory. Throws Error.
