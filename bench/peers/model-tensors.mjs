@@ -108,7 +108,8 @@ async function* vectorSlab(reader, target) {
   yield (await reader.open(target)).readFloats();
 }
 
-function* partTensors(reader, target, type, headDim) {
+function* partTensors(reader, target, types, headDim) {
+  const type = ['embed', 'head'].includes(target.key) ? types.head : types.matrices;
   let first = 0;
   for (const { name, rows } of target.parts) {
     const from = first;
@@ -132,12 +133,12 @@ export function ropeFactors(config) {
 
 /**
  * @param {string} source a folder, `embedded:NAME` or `random:NAME` of a plain Llama without biases
- * @param {'bf16' | 'q8_0' | 'q4_0'} type of every matrix, the embedding's among them; vectors are f32
+ * @param {{ matrices: string, head: string }} types 'bf16', 'q8_0' or 'q4_0'; head: of the embedding too; vectors are f32
  * @returns {Promise<{ config: object, tensors: object[], close(): void }>} for `writeGguf`, in an order in which each
  *   source matrix is made once
  */
-export async function modelTensors(source, type) {
-  const model = await openSource(resolveModel(source), 'bf16', 'bf16');
+export async function modelTensors(source, types) {
+  const model = await openSource(resolveModel(source), { dtype: 'bf16', weightDtype: 'auto', kvCacheDtype: 'bf16' });
   const { config } = model;
   const scaling = config.rope.scaling?.type ?? 'none';
   if (
@@ -149,7 +150,7 @@ export async function modelTensors(source, type) {
   }
   const targets = [...architectures.get(config.modelType).weights(config)];
   const reader = new TargetReader(model, targets);
-  const tensors = targets.flatMap((target) => [...partTensors(reader, target, type, config.headDim)]);
+  const tensors = targets.flatMap((target) => [...partTensors(reader, target, types, config.headDim)]);
   if (scaling === 'llama3') {
     const factors = async function* () {
       yield ropeFactors(config);

@@ -136,14 +136,14 @@ async function measureAll(peers, each, threads) {
 }
 
 /** The model in a file: with --dir kept there and used again, else made for this run. */
-async function ggufFile(folder, gguf) {
-  const path = join(folder, `${values.model.replaceAll(/[^\w.-]+/g, '-')}-${gguf}.gguf`);
+async function ggufFile(folder, { gguf, head }) {
+  const path = join(folder, `${values.model.replaceAll(/[^\w.-]+/g, '-')}-${gguf}-head-${head}.gguf`);
   if (values.dir !== undefined && existsSync(path)) {
     say(`using ${path}`);
     return path;
   }
   say(`writing ${path}`);
-  await writeModel(values.model, gguf, `${path}.part`);
+  await writeModel(values.model, { matrices: gguf, head }, `${path}.part`);
   await rename(`${path}.part`, path);
   return path;
 }
@@ -154,7 +154,7 @@ try {
     const { gguf } = weightCases[each];
     const ours = await available(weightCases[each].ours);
     if (ours.length === 0) continue;
-    const ggufPath = await ggufFile(folder, gguf);
+    const ggufPath = await ggufFile(folder, weightCases[each]);
     for (const threads of threadCounts) {
       const peers = await openPeers(ours, gguf, threads, ggufPath);
       try {

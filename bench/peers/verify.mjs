@@ -78,7 +78,7 @@ function compare(ours, theirs, total) {
 }
 
 async function verify(source, name, type, path) {
-  await writeModel(source, type, path);
+  await writeModel(source, { matrices: type, head: type }, path);
   const total = { positions: 0, agree: 0, worstGap: 0, squares: 0, logits: 0, worst: 0 };
   const engine = await Engine.load(source, { dtype: 'bf16', maxModelLen: positions });
   const peer = await openLlama(path, { threads: 2, batchSizes: [512], contextSize: positions + roomAgainstShift });

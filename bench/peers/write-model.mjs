@@ -1,5 +1,5 @@
 // A model of ours as a GGUF file for llama.cpp: the same weights, and a tokenizer that only has the right size.
-//   node write-model.mjs random:llama-3.2-1b --type bf16|q8_0|q4_0 --out FILE
+//   node write-model.mjs random:llama-3.2-1b --type bf16|q8_0|q4_0 [--head TYPE] --out FILE
 
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -58,23 +58,28 @@ function architecture(c, type) {
   ];
 }
 
-/** @param source as for `modelTensors` @returns bytes of the file */
-export async function writeModel(source, type, path) {
-  const { config, tensors, close } = await modelTensors(source, type);
+/** @param source, types as for `modelTensors` @returns bytes of the file */
+export async function writeModel(source, types, path) {
+  const { config, tensors, close } = await modelTensors(source, types);
   try {
-    return await writeGguf(path, [...architecture(config, type), ...tokenizer(config.vocabSize)], tensors);
+    return await writeGguf(path, [...architecture(config, types.matrices), ...tokenizer(config.vocabSize)], tensors);
   } finally {
     close();
   }
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const options = { type: { type: 'string', default: 'bf16' }, out: { type: 'string' } };
+  const options = {
+    type: { type: 'string', default: 'bf16' },
+    head: { type: 'string' },
+    out: { type: 'string' },
+  };
   const { values, positionals } = parseArgs({ options, allowPositionals: true });
-  if (positionals.length !== 1 || !values.out || !['bf16', 'q8_0', 'q4_0'].includes(values.type)) {
-    console.error('Usage: node write-model.mjs MODEL --out FILE [--type bf16|q8_0|q4_0]');
+  const { type, head = type, out } = values;
+  if (positionals.length !== 1 || !out || ![type, head].every((each) => ['bf16', 'q8_0', 'q4_0'].includes(each))) {
+    console.error('Usage: node write-model.mjs MODEL --out FILE [--type bf16|q8_0|q4_0] [--head bf16|q8_0|q4_0]');
     process.exit(2);
   }
-  const bytes = await writeModel(positionals[0], values.type, values.out);
-  console.log(`${values.out}: ${(bytes / 1e6).toFixed(1)} MB`);
+  const bytes = await writeModel(positionals[0], { matrices: type, head }, out);
+  console.log(`${out}: ${(bytes / 1e6).toFixed(1)} MB`);
 }
