@@ -108,7 +108,7 @@ function makeCase(s: Scope, shape: Shape, o: (rows: number, width: number) => Te
 }
 
 /** softmax(q K^T / sqrt(hd)) V in double precision, and each output's bound. */
-function reference(c: Case, { hk, group, hd }: Shape, weightRounding: number) {
+function reference(c: Case, { hk, group, hd }: Shape, rounding: { q: number; weights: number }) {
   const hq = hk * group;
   const values = new Float64Array(c.rows * hq * hd);
   const bounds = new Float64Array(values.length);
@@ -129,7 +129,7 @@ function reference(c: Case, { hk, group, hd }: Shape, weightRounding: number) {
             magnitude += Math.abs(product);
           }
           // The sum's own rounding, and a few units for scale factors and the subtraction of the maximum.
-          const error = ((hd + 8) * u * magnitude) / Math.sqrt(hd);
+          const error = (((hd + 8) * u + rounding.q) * magnitude) / Math.sqrt(hd);
           scoreError = Math.max(scoreError, error);
           return dot / Math.sqrt(hd);
         });
@@ -138,7 +138,7 @@ function reference(c: Case, { hk, group, hd }: Shape, weightRounding: number) {
         const total = weights.reduce((a, b) => a + b, 0);
         // A weight is off by the score's error in numerator and denominator, by the exponential's own error and that of
         // rescaling at merges (16 units each), by the two sums over keys, and by its rounding before the product with V.
-        const relative = Math.expm1(2 * scoreError) + (32 + 2 * slots.length) * u + weightRounding;
+        const relative = Math.expm1(2 * scoreError) + (32 + 2 * slots.length) * u + rounding.weights;
         for (let i = 0; i < hd; i++) {
           let [sum, magnitude] = [0, 0];
           slots.forEach((slot, key) => {
@@ -155,9 +155,16 @@ function reference(c: Case, { hk, group, hd }: Shape, weightRounding: number) {
   return { values, bounds };
 }
 
-/** Levels with products of bf16 pairs round the weights of V for bf16 queries over a narrow cache. */
-function weightRounding(level: string, { qDtype, kind }: Shape): number {
-  return ['avx512', 'neon_bf16'].includes(level) && qDtype === 'bf16' && kind !== 'f32' ? roundoff('bf16') : 0;
+/**
+ * Levels with products of bf16 pairs round the weights of V for bf16 queries over a narrow cache. For f32 queries,
+ * avx512 takes queries and weights as sums of two bf16 numbers over a bf16 cache, and rounds both over an fp8 cache.
+ */
+function rounding(level: string, { qDtype, kind }: Shape): { q: number; weights: number } {
+  if (kind === 'f32' || !['avx512', 'neon_bf16'].includes(level)) return { q: 0, weights: 0 };
+  if (qDtype === 'bf16') return { q: 0, weights: roundoff('bf16') };
+  if (level !== 'avx512') return { q: 0, weights: 0 };
+  const part = kind === 'bf16' ? roundoff('bf16') ** 2 : roundoff('bf16');
+  return { q: part, weights: part };
 }
 
 describeLevels('attention', (device, oneThread) => {
@@ -170,9 +177,9 @@ describeLevels('attention', (device, oneThread) => {
         withScope(device, (s) => {
           const c = makeCase(s, shape, (rows, width) => s.out([rows, width], shape.oDtype));
           ops.sync.attention(c.operands);
-          const { values, bounds } = reference(c, shape, weightRounding(device.level, shape));
-          const rounding = roundoff(shape.oDtype);
-          const bound = (i: number) => bounds[i]! + rounding * (Math.abs(values[i]!) + bounds[i]!);
+          const { values, bounds } = reference(c, shape, rounding(device.level, shape));
+          const unit = roundoff(shape.oDtype);
+          const bound = (i: number) => bounds[i]! + unit * (Math.abs(values[i]!) + bounds[i]!);
           expectClose(c.operands.o.toFloat32Array(), values, bound);
           const bytes = c.operands.o.toBytes();
           for (const op of names.slice(1)) {

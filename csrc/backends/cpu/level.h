@@ -40,6 +40,7 @@ struct CpuFeatures {
   bool avx512dq = false;
   bool avx512vl = false;
   bool avx512_bf16 = false;
+  bool avx512_vbmi = false;
   bool neon = false;
   bool neon_bf16 = false;  // bfdot and its like (FEAT_BF16)
 };

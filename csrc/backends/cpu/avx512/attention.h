@@ -30,47 +30,68 @@ struct Carver {
   }
 };
 
+// Whether rows of q and weights of V keep their f32 precision against bf16 numbers. An fp8 cache has 4 bits of every
+// number: there q and weights are rounded to bf16, whose error of 2^-8 is a 16th of the cache's own.
+static inline bool split_rows(const AttentionParams& p) {
+  return p.cache.dtype == DType::bf16 && p.q.dtype == DType::f32;
+}
+
 // Sizes that follow from the shapes and dtypes alone.
 struct AttentionShape {
   int64_t head_dim;   // hd
   int64_t group;      // query heads per KV head
   int64_t pair;       // numbers in a word of a panel
+  int64_t k_steps;    // words of a key in a K panel, zeros behind the head's included
   int64_t q_words;    // words of a row of q
   int64_t columns;    // vectors of 16 outputs
   int64_t out_width;  // floats of a row of unfinished outputs
 };
 
 static inline AttentionShape attention_shape(const AttentionParams& p) {
-  const int64_t hd = p.cache.head_dim;
-  const int64_t columns = ceil_div(hd, 16);
+  const int64_t hd = p.cache.head_dim, columns = ceil_div(hd, 16);
   const bool f32_panels = p.cache.dtype == DType::f32;
-  const bool bf16_rows = p.q.dtype == DType::bf16 && !f32_panels;
-  return {hd, p.num_heads / p.cache.num_kv_heads, f32_panels ? 1 : 2, bf16_rows ? hd / 2 : hd, columns, columns * 16};
+  const int64_t numbers = p.cache.dtype == DType::fp8_e4m3 ? ceil_div(hd, 4) * 4 : hd, pair = f32_panels ? 1 : 2;
+  const int64_t k_steps = numbers / pair, row_words = split_rows(p) ? 2 : 1;
+  return {.head_dim = hd,
+          .group = p.num_heads / p.cache.num_kv_heads,
+          .pair = pair,
+          .k_steps = k_steps,
+          .q_words = ceil_div(k_steps * row_words, 16) * 16,
+          .columns = columns,
+          .out_width = columns * 16};
 }
 
 // One worker's memory for `rows` query rows.
 struct AttentionWork {
-  uint32_t* q;       // [rows, q_words]
-  int32_t* keys;     // [rows] keys of the split that the row sees; 0 when it is masked whole
-  float* scores;     // [rows, 256] and then, in place, weights
-  float* k_factor;   // [256] scale * s_k
-  float* v_factor;   // [256] s_v
-  uint32_t* panel;   // one panel of 64 keys, K or V
-  uint32_t* staged;  // 16 rows of whole vectors
+  uint32_t* q;        // [rows, q_words]
+  int32_t* keys;      // [rows] keys of the split that the row sees; 0 when it is masked whole
+  float* scores;      // [rows, 256] and then, in place, weights
+  float* k_factor;    // [256] scale * s_k
+  float* v_factor;    // [256] s_v
+  uint32_t* panel;    // one panel of 64 keys, K or V
+  std::byte* staged;  // 16 rows of whole vectors
 };
 
-static inline AttentionWork take_work(Carver& c, const AttentionShape& s, int64_t rows) {
-  const int64_t key_words = s.head_dim / s.pair;
-  const int64_t k_panel = ceil_div(key_words, 4) * 4 * kPanelKeys;
-  const int64_t v_panel = kPanelKeys / s.pair * s.out_width;
+static inline int64_t panel_words(const AttentionParams& p, const AttentionShape& s) {
+  const int64_t v_words = kPanelKeys / s.pair * s.out_width;
+  int64_t k_words = 0;
+  switch (p.cache.dtype) {
+    case DType::fp8_e4m3: k_words = k_panel_words<fp8_e4m3>(s.head_dim) * kPanelKeys; break;
+    case DType::bf16: k_words = k_panel_words<bf16>(s.head_dim) * kPanelKeys; break;
+    default: k_words = k_panel_words<float>(s.head_dim) * kPanelKeys;
+  }
+  return k_words > v_words ? k_words : v_words;
+}
+
+static inline AttentionWork take_work(Carver& c, const AttentionParams& p, const AttentionShape& s, int64_t rows) {
   AttentionWork w;
   w.q = c.take<uint32_t>(rows * s.q_words);
   w.keys = c.take<int32_t>(rows);
   w.scores = c.take<float>(rows * kAttentionSplit);
   w.k_factor = c.take<float>(kAttentionSplit);
   w.v_factor = c.take<float>(kAttentionSplit);
-  w.panel = c.take<uint32_t>(k_panel > v_panel ? k_panel : v_panel);
-  w.staged = c.take<uint32_t>(kBlockTokens * ceil_div(key_words, 16) * 16);
+  w.panel = c.take<uint32_t>(panel_words(p, s));
+  w.staged = c.take<std::byte>(kBlockTokens * round_up(s.head_dim * dtype_bytes(p.cache.dtype), 64));
   return w;
 }
 
@@ -88,74 +109,114 @@ static inline SplitKeys split_keys(const RowsView& half, int64_t sequence, int64
   return {blocks + begin / kBlockTokens, least(last_position + 1 - begin, kAttentionSplit), kv_head};
 }
 
-// Copies the group's rows of q for one position, as the words that Dot takes.
-template <class Dot>
+// Sixteen numbers of a row of q from number i on, zeros behind its end.
+static inline __m512 load_q(const Activation& q, int64_t row_start, int64_t i, int64_t hd) {
+  const __mmask16 m = first_lanes(hd - i);
+  return q.dtype == DType::bf16 ? load_lanes(static_cast<const bf16*>(q.data) + row_start + i, m)
+                                : load_lanes(static_cast<const float*>(q.data) + row_start + i, m);
+}
+
+// The group's rows of q for one position, as the words that Dot takes against K panels of T.
+template <class Dot, class T>
 static inline void take_q(const AttentionParams& p, const AttentionShape& s, int64_t row, int64_t kv_head,
                           uint32_t* out) {
-  const int64_t first = (row * p.num_heads + kv_head * s.group) * s.head_dim, count = s.group * s.head_dim;
-  if (p.q.dtype == DType::f32) {
-    __builtin_memcpy(out, static_cast<const float*>(p.q.data) + first, static_cast<size_t>(count) * sizeof(float));
-  } else if constexpr (Dot::kWords < Dot::kPair) {
-    __builtin_memcpy(out, static_cast<const bf16*>(p.q.data) + first, static_cast<size_t>(count) * sizeof(bf16));
-  } else {
-    const bf16* from = static_cast<const bf16*>(p.q.data) + first;
-    for (int64_t i = 0; i < count; i += 16) {
-      const __mmask16 m = first_lanes(count - i);
-      _mm512_mask_storeu_ps(out + i, m, load_lanes(from + i, m));
+  for (int64_t r = 0; r < s.group; ++r, out += s.q_words) {
+    const int64_t first = (row * p.num_heads + kv_head * s.group + r) * s.head_dim;
+    for (int64_t i = 0; i < s.head_dim; i += 16) {
+      const __m512 v = load_q(p.q, first, i, s.head_dim);
+      if constexpr (Dot::kPair == 1) {
+        _mm512_storeu_ps(out + i, v);
+      } else if constexpr (Dot::kWords == 2) {
+        _mm512_storeu_si512(out + i, split_words(v));
+      } else {
+        __m256i words = narrow_bf16(v);
+        if constexpr (sizeof(T) == 1) words = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i / 2), words);
+      }
     }
   }
 }
-
-// Fetches one part (K or V) of a block ahead of its use: block tables hide the order of pages from the hardware.
-static inline void prefetch_part(const std::byte* part, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(part + i), _MM_HINT_T0);
-}
-
-inline constexpr int64_t kPrefetchBlocks = 3;  // measured on Zen 5: decode gains up to 3, nothing beyond
 
 template <class Dot, class T>
 class SplitAttention {
  public:
   SplitAttention(const AttentionParams& p, const AttentionShape& s, const AttentionWork& w) : p_(p), s_(s), w_(w) {}
 
+  // Fetches what run() reads first; for a split that no run() before it named as next.
+  void begin(const SplitKeys& keys) const {
+    const Parts parts = parts_of(keys, keys);
+    for (int64_t i = 0; i < least(kPanelBlocks, parts.blocks); ++i) {
+      const std::byte* from = part(parts, i);
+      for (int64_t at = 0; at < part_bytes(); at += 64) prefetch_line(from + at);
+    }
+  }
+
   // For each of `rows` rows: state and out [rows, out_width] from the first w.keys[row] keys of the split. Rows that
-  // see none get no state.
-  void run(const SplitKeys& keys, int64_t rows, SoftmaxState* states, float* out) const {
-    const int64_t blocks = ceil_div(keys.keys, kBlockTokens);
-    for (int64_t i = 0; i < least(kPrefetchBlocks, blocks); ++i) prefetch(keys, i, blocks);
+  // see none get no state. The first pages of `next` (the same split where there is none) are fetched on the way.
+  void run(const SplitKeys& keys, const SplitKeys& next, int64_t rows, SoftmaxState* states, float* out) const {
+    const Parts parts = parts_of(keys, next);
+    const int64_t blocks = parts.blocks;
     take_factors(keys, blocks);
-    for (int64_t begin = 0; begin < keys.keys; begin += kPanelKeys) {
-      for (int64_t i = begin / kBlockTokens; i < least(begin / kBlockTokens + kPanelBlocks, blocks); ++i) {
-        prefetch(keys, i + kPrefetchBlocks, blocks);
-        const HeadBlock b = head_block(p_.cache, keys.blocks[i], keys.kv_head);
-        pack_k(reinterpret_cast<const T*>(b.k), s_.head_dim, w_.staged, w_.panel + i * kBlockTokens - begin);
+    for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
+      const int64_t end = least(first + kPanelBlocks, blocks);
+      for (int64_t i = first; i < end; ++i) {
+        const std::byte* k = part(parts, i);
+        pack_k(reinterpret_cast<const T*>(k), s_.head_dim, w_.staged, w_.panel + (i - first) * kBlockTokens,
+               i - first < kFetchedByPacking ? part(parts, i + kPanelBlocks) : k);
       }
-      for (int64_t r = 0; r < rows; r += kTileRows) score(r, least(kTileRows, rows - r), begin);
+      for (int64_t r = 0; r < rows; r += kTileRows)
+        score(r, least(kTileRows, rows - r), first * kBlockTokens, r == 0 ? first + kPanelBlocks : -1, parts);
     }
     for (int64_t r = 0; r < rows; ++r) {
       if (w_.keys[r] > 0)
         states[r] = softmax_split<Dot>(w_.scores + r * kAttentionSplit, w_.k_factor, w_.v_factor, w_.keys[r]);
     }
     constexpr int64_t kBlockSteps = kBlockTokens / Dot::kPair;
-    for (int64_t begin = 0; begin < keys.keys; begin += kPanelKeys) {
-      const int64_t first = begin / kBlockTokens;
-      for (int64_t i = first; i < least(first + kPanelBlocks, blocks); ++i) {
-        prefetch(keys, blocks + i + kPrefetchBlocks, blocks);
-        const HeadBlock b = head_block(p_.cache, keys.blocks[i], keys.kv_head);
-        pack_v(reinterpret_cast<const T*>(b.v), s_.head_dim, s_.out_width,
-               w_.panel + (i - first) * kBlockSteps * s_.out_width);
+    for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
+      const int64_t end = least(first + kPanelBlocks, blocks);
+      for (int64_t i = first; i < end; ++i) {
+        const std::byte* v = part(parts, blocks + i);
+        pack_v(reinterpret_cast<const T*>(v), s_.head_dim, s_.out_width,
+               w_.panel + (i - first) * kBlockSteps * s_.out_width,
+               i - first < kFetchedByPacking ? part(parts, blocks + i + kPanelBlocks) : v);
       }
-      for (int64_t r = 0; r < rows; r += kTileRows) weigh(r, least(kTileRows, rows - r), begin, out + r * s_.out_width);
+      for (int64_t r = 0; r < rows; r += kTileRows)
+        weigh(r, least(kTileRows, rows - r), first * kBlockTokens, out + r * s_.out_width,
+              r == 0 ? blocks + first + kPanelBlocks : -1, parts);
     }
   }
 
  private:
-  // Parts in the order in which run() walks them: K of every block, then V of every block.
-  void prefetch(const SplitKeys& keys, int64_t part, int64_t blocks) const {
-    if (part >= 2 * blocks) return;
-    const bool is_v = part >= blocks;
-    const HeadBlock b = head_block(p_.cache, keys.blocks[is_v ? part - blocks : part], keys.kv_head);
-    prefetch_part(is_v ? b.v : b.k, kBlockTokens * s_.head_dim * static_cast<int64_t>(sizeof(T)));
+  // Memory is fetched a panel ahead, part by part in the order in which run() walks them: K of every block, V of every
+  // block, then K of the next split. Packing a panel asks for the first parts of the next one, the product with it for
+  // the last two, so that reading never stops.
+  static constexpr int64_t kFetchedByPacking = 2;
+
+  struct Parts {
+    const SplitKeys& keys;
+    const SplitKeys& next;
+    int64_t blocks, next_blocks;
+  };
+
+  static Parts parts_of(const SplitKeys& keys, const SplitKeys& next) {
+    return {keys, next, ceil_div(keys.keys, kBlockTokens), ceil_div(next.keys, kBlockTokens)};
+  }
+
+  // Behind the end, the last part.
+  const std::byte* part(const Parts& p, int64_t i) const {
+    if (i < p.blocks) return head_block(p_.cache, p.keys.blocks[i], p.keys.kv_head).k;
+    if (i < 2 * p.blocks) return head_block(p_.cache, p.keys.blocks[i - p.blocks], p.keys.kv_head).v;
+    return head_block(p_.cache, p.next.blocks[least(i - 2 * p.blocks, p.next_blocks - 1)], p.next.kv_head).k;
+  }
+
+  int64_t part_bytes() const { return kBlockTokens * s_.head_dim * static_cast<int64_t>(sizeof(T)); }
+
+  // Lets a product fetch the last two parts of the panel that begins with part `first`, unless that is -1.
+  void fetch_during(Product& p, int64_t first, int64_t columns, const Parts& parts) const {
+    const std::byte* near = reinterpret_cast<const std::byte*>(w_.panel);
+    p.fetch[0] = first < 0 ? near : part(parts, first + kFetchedByPacking);
+    p.fetch[1] = first < 0 ? near : part(parts, first + kFetchedByPacking + 1);
+    p.fetch_step = first < 0 || p.steps == 0 ? 0 : ceil_div(part_bytes(), p.steps * strips(columns));
   }
 
   void take_factors(const SplitKeys& keys, int64_t blocks) const {
@@ -175,24 +236,26 @@ class SplitAttention {
   }
 
   // Raw scores of a tile of rows with the panel of keys from `begin` on, as far as any row of the tile sees.
-  void score(int64_t row, int64_t rows, int64_t begin) const {
+  void score(int64_t row, int64_t rows, int64_t begin, int64_t fetch, const Parts& parts) const {
     int64_t keys = 0;
     for (int64_t r = row; r < row + rows; ++r) keys = w_.keys[r] > keys ? w_.keys[r] : keys;
     if (keys <= begin) return;
-    multiply<Dot>(rows, ceil_div(least(keys - begin, kPanelKeys), 16),
-                  Product{.a = w_.q + row * s_.q_words,
-                          .a_stride = s_.q_words,
-                          .b = w_.panel,
-                          .b_stride = kPanelKeys,
-                          .out = w_.scores + row * kAttentionSplit + begin,
-                          .out_stride = kAttentionSplit,
-                          .steps = s_.head_dim / Dot::kPair,
-                          .add = false});
+    const int64_t columns = ceil_div(least(keys - begin, kPanelKeys), 16);
+    Product p{.a = w_.q + row * s_.q_words,
+              .a_stride = s_.q_words,
+              .b = w_.panel,
+              .b_stride = kPanelKeys,
+              .out = w_.scores + row * kAttentionSplit + begin,
+              .out_stride = kAttentionSplit,
+              .steps = s_.k_steps,
+              .add = false};
+    fetch_during(p, fetch, columns, parts);
+    multiply<Dot>(rows, columns, p);
   }
 
   // Adds the panel's V, weighted, to a tile of outputs (the first panel starts them). A row takes its own keys and not
   // one more, not even with weight 0: a later key may hold anything.
-  void weigh(int64_t row, int64_t rows, int64_t begin, float* out) const {
+  void weigh(int64_t row, int64_t rows, int64_t begin, float* out, int64_t fetch, const Parts& parts) const {
     int64_t shared = kPanelKeys;
     for (int64_t r = row; r < row + rows; ++r) shared = least(shared, seen(r, begin));
     shared -= shared % Dot::kPair;
@@ -205,16 +268,18 @@ class SplitAttention {
               .out_stride = s_.out_width,
               .steps = shared / Dot::kPair,
               .add = begin > 0};
+    fetch_during(p, fetch, s_.columns, parts);
     if (p.steps > 0 || !p.add) multiply<Dot>(rows, s_.columns, p);
     p.b += p.steps * p.b_stride;
     p.add = true;
+    fetch_during(p, -1, s_.columns, parts);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t rest = seen(row + r, begin) - shared;
       p.a = weights + r * kAttentionSplit + row_words<Dot>(begin + shared);
       p.out = out + r * s_.out_width;
       p.steps = rest / Dot::kPair;
       if (p.steps > 0) multiply<Dot>(1, s_.columns, p);
-      if (rest % Dot::kPair != 0) weigh_one(p.a[p.steps * Dot::kWords], p.b + p.steps * p.b_stride, p.out);
+      if (rest % Dot::kPair != 0) weigh_one(p.a + p.steps * Dot::kWords, p.b + p.steps * p.b_stride, p.out);
     }
   }
 
@@ -224,12 +289,13 @@ class SplitAttention {
   }
 
   // The first key of a pair whose second the row does not see.
-  void weigh_one(uint32_t weight, const uint32_t* pairs, float* out) const {
-    const __m512i word = _mm512_set1_epi32(static_cast<int32_t>(weight));
+  void weigh_one(const uint32_t* weight, const uint32_t* pairs, float* out) const {
     for (int64_t c = 0; c < s_.columns; ++c) {
-      const __m512i first =
-          Dot::column(_mm512_and_si512(_mm512_loadu_si512(pairs + 16 * c), _mm512_set1_epi32(0xffff)), 0);
-      _mm512_storeu_ps(out + 16 * c, Dot::step(_mm512_loadu_ps(out + 16 * c), word, first));
+      const __m512i first = _mm512_and_si512(_mm512_loadu_si512(pairs + 16 * c), _mm512_set1_epi32(0xffff));
+      __m512 sum = _mm512_loadu_ps(out + 16 * c);
+      for (int w = 0; w < Dot::kWords; ++w)
+        sum = Dot::step(sum, _mm512_set1_epi32(static_cast<int32_t>(weight[w])), first);
+      _mm512_storeu_ps(out + 16 * c, sum);
     }
   }
 
@@ -256,10 +322,9 @@ static inline void write_row(const AttentionParams& p, const AttentionShape& s, 
 // Calls f(Dot, T) with the arithmetic that belongs to q's and the cache's dtypes, and the cache's element type.
 template <class F>
 static inline void visit_attention(const AttentionParams& p, F&& f) {
-  const bool bf16_q = p.q.dtype == DType::bf16;
   switch (p.cache.dtype) {
-    case DType::fp8_e4m3: return bf16_q ? f(DotBf16{}, fp8_e4m3{}) : f(DotMixed{}, fp8_e4m3{});
-    case DType::bf16: return bf16_q ? f(DotBf16{}, bf16{}) : f(DotMixed{}, bf16{});
+    case DType::fp8_e4m3: return f(DotBf16{}, fp8_e4m3{});
+    case DType::bf16: return split_rows(p) ? f(DotSplit{}, bf16{}) : f(DotBf16{}, bf16{});
     default: return f(DotF32{}, float{});
   }
 }

@@ -11,6 +11,10 @@ namespace {
 constexpr int64_t kWaveBytes = 2 << 20;
 constexpr int64_t kPiecesPerThread = 8;
 
+// A thread takes several pieces in a row where there are many, and fetches each one's first pages during the one
+// before.
+constexpr int64_t kRunPieces = 8;
+
 // An unfinished row: the group's states and outputs.
 struct Partial {
   SoftmaxState* states;  // [rows]
@@ -39,7 +43,7 @@ Plan plan(const AttentionParams& p, int threads) {
   Carver partial{nullptr}, carry{nullptr}, worker{nullptr}, header{nullptr};
   take_partial(partial, plan.shape, group);
   take_partial(carry, plan.shape, p.num_heads);
-  take_work(worker, plan.shape, group);
+  take_work(worker, p, plan.shape, group);
   header.take<int64_t>(plan.max_rows + 1);
   header.take<int32_t>(plan.max_rows);
   header.take<int32_t>(plan.max_rows);
@@ -98,7 +102,11 @@ class Decode {
     const int64_t pieces = rows_.first_piece[rows_.count];
     for (int64_t begin = 0; begin < pieces; begin += plan_.wave_pieces) {
       const int64_t end = least(begin + plan_.wave_pieces, pieces);
-      c_.parallel_for(end - begin, [&](int64_t i, int worker) { attend(begin + i, i, worker); });
+      const int64_t length = least(ceil_div(end - begin, kPiecesPerThread * c_.threads), kRunPieces);
+      c_.parallel_for(ceil_div(end - begin, length), [&](int64_t i, int worker) {
+        const int64_t from = begin + i * length;
+        attend(from, least(from + length, end), from - begin, worker);
+      });
       const int64_t first = rows_.of_piece(begin), last = rows_.of_piece(end - 1);
       const int64_t heads = p_.cache.num_kv_heads;
       c_.parallel_for((last - first + 1) * heads,
@@ -125,21 +133,40 @@ class Decode {
     return p;
   }
 
-  void attend(int64_t piece, int64_t slot, int worker) const {
-    const AttentionShape& s = plan_.shape;
+  struct Piece {
+    int64_t row, kv_head;
+    SplitKeys keys;
+  };
+
+  Piece piece_at(int64_t piece) const {
     const int64_t index = rows_.of_piece(piece), row = rows_.row[index];
     const int64_t within = piece - rows_.first_piece[index];
     const int64_t split = within / p_.cache.num_kv_heads, kv_head = within % p_.cache.num_kv_heads;
+    return {row, kv_head, split_keys(p_.half, rows_.sequence[index], split, p_.half.positions[row], kv_head)};
+  }
+
+  // Pieces [begin, end), whose partial results go to consecutive slots.
+  void attend(int64_t begin, int64_t end, int64_t slot, int worker) const {
+    visit_attention(p_, [&]<class Dot, class T>(Dot, T) { attend_run<Dot, T>(begin, end, slot, worker); });
+  }
+
+  template <class Dot, class T>
+  void attend_run(int64_t begin, int64_t end, int64_t slot, int worker) const {
+    const AttentionShape& s = plan_.shape;
     Carver memory{partials().base + static_cast<size_t>(plan_.wave_pieces) * plan_.partial_bytes +
                   2 * plan_.carry_bytes + static_cast<size_t>(worker) * plan_.worker_bytes};
-    const AttentionWork work = take_work(memory, s, s.group);
-    const SplitKeys keys = split_keys(p_.half, rows_.sequence[index], split, p_.half.positions[row], kv_head);
-    for (int64_t r = 0; r < s.group; ++r) work.keys[r] = static_cast<int32_t>(keys.keys);
-    const Partial to = partial(slot);
-    visit_attention(p_, [&]<class Dot, class T>(Dot, T) {
-      take_q<Dot>(p_, s, row, kv_head, work.q);
-      SplitAttention<Dot, T>(p_, s, work).run(keys, s.group, to.states, to.out);
-    });
+    const AttentionWork work = take_work(memory, p_, s, s.group);
+    const SplitAttention<Dot, T> attention(p_, s, work);
+    Piece piece = piece_at(begin);
+    attention.begin(piece.keys);
+    for (int64_t i = begin; i < end; ++i, ++slot) {
+      const Piece next = i + 1 < end ? piece_at(i + 1) : piece;
+      for (int64_t r = 0; r < s.group; ++r) work.keys[r] = static_cast<int32_t>(piece.keys.keys);
+      take_q<Dot, T>(p_, s, piece.row, piece.kv_head, work.q);
+      const Partial to = partial(slot);
+      attention.run(piece.keys, next.keys, s.group, to.states, to.out);
+      piece = next;
+    }
   }
 
   // Merges the splits of one row and KV head that the wave [begin, end) holds, and writes the row after its last.

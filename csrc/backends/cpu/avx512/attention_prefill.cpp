@@ -28,9 +28,9 @@ struct Rows {
   float* next_out;
 };
 
-Rows take_rows(Carver& c, const AttentionShape& s, int64_t rows) {
+Rows take_rows(Carver& c, const AttentionParams& p, const AttentionShape& s, int64_t rows) {
   Rows r;
-  r.work = take_work(c, s, rows);
+  r.work = take_work(c, p, s, rows);
   r.states = c.take<SoftmaxState>(rows);
   r.out = c.take<float>(rows * s.out_width);
   r.next_states = c.take<SoftmaxState>(rows);
@@ -45,7 +45,7 @@ Plan plan(const AttentionParams& p) {
   plan.rows = plan.positions * plan.shape.group;
   Carver header{nullptr}, worker{nullptr};
   header.take<int64_t>(p.half.num_seqs + 1);
-  take_rows(worker, plan.shape, plan.rows);
+  take_rows(worker, p, plan.shape, plan.rows);
   plan.header_bytes = header.used;
   plan.worker_bytes = worker.used;
   return plan;
@@ -59,10 +59,10 @@ struct Piece {
 template <class Dot, class T>
 void attend(const AttentionParams& p, const Plan& plan, const Piece& piece, Carver memory) {
   const AttentionShape& s = plan.shape;
-  const Rows r = take_rows(memory, s, plan.rows);
+  const Rows r = take_rows(memory, p, s, plan.rows);
   const int64_t rows = (piece.end - piece.begin) * s.group;
   for (int64_t i = piece.begin; i < piece.end; ++i)
-    take_q<Dot>(p, s, i, piece.kv_head, r.work.q + (i - piece.begin) * s.group * s.q_words);
+    take_q<Dot, T>(p, s, i, piece.kv_head, r.work.q + (i - piece.begin) * s.group * s.q_words);
 
   const SplitAttention<Dot, T> attention(p, s, r.work);
   const int64_t last = p.half.positions[piece.end - 1];
@@ -72,11 +72,13 @@ void attend(const AttentionParams& p, const Plan& plan, const Piece& piece, Carv
       r.work.keys[row] = static_cast<int32_t>(keys < 0 ? 0 : least(keys, kAttentionSplit));
     }
     const SplitKeys keys = split_keys(p.half, piece.sequence, split, last, piece.kv_head);
+    const bool more = (split + 1) * kAttentionSplit <= last;
+    const SplitKeys next = more ? split_keys(p.half, piece.sequence, split + 1, last, piece.kv_head) : keys;
     if (split == 0) {
-      attention.run(keys, rows, r.states, r.out);
+      attention.run(keys, next, rows, r.states, r.out);
       continue;
     }
-    attention.run(keys, rows, r.next_states, r.next_out);
+    attention.run(keys, next, rows, r.next_states, r.next_out);
     for (int64_t row = 0; row < rows; ++row) {
       if (r.work.keys[row] > 0)
         merge(r.states[row], r.out + row * s.out_width, r.next_states[row], r.next_out + row * s.out_width, s.columns);

@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
+
 #include "core/dtype.h"
 
 namespace swiftkv::cpu::avx512 {
@@ -16,6 +18,16 @@ static inline __mmask16 first_lanes(int64_t n) {
 // The first n of 32 lanes, n >= 0.
 static inline __mmask32 first_lanes32(int64_t n) {
   return n >= 32 ? __mmask32{0xffffffff} : static_cast<__mmask32>((uint32_t{1} << n) - 1u);
+}
+
+// The first n of 64 lanes, n >= 0.
+static inline __mmask64 first_lanes64(int64_t n) {
+  return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
+}
+
+// Inlined by force: GCC finds that a function of nothing but prefetches has no effect, and drops its calls.
+[[gnu::always_inline]] static inline void prefetch_line(const std::byte* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
 }
 
 static inline __m512 widen_bf16(__m256i bits) {
