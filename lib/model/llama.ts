@@ -17,7 +17,7 @@ interface Half {
   rows: RowsRefs;
   a: Ref<'buffer'>; // [rows, d] normalised input of a matrix product
   // [rows, Hq, hd] f32 also where K and V are bf16: rounding the queries too loses a near-tie of the golden greedy
-  // continuations. The price: attention multiplies at half the rate of bf16 pairs (f32, or two bf16 parts of a query).
+  // continuations. The price: attention multiplies in f32, at half the rate of bf16 pairs.
   q: Ref<'buffer'>;
   o: Ref<'buffer'>; // [rows, Hq hd] attention's output
   gateUp: Ref<'buffer'>; // [rows, 2 ff] f32

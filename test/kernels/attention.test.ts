@@ -156,14 +156,13 @@ function reference(c: Case, { hk, group, hd }: Shape, rounding: { q: number; wei
 }
 
 /**
- * Levels with products of bf16 pairs round the weights of V for bf16 queries over a narrow cache. For f32 queries,
- * avx512 takes queries and weights as sums of two bf16 numbers over a bf16 cache, and rounds both over an fp8 cache.
+ * Levels with products of bf16 pairs round the weights of V for bf16 queries over a narrow cache; avx512 rounds f32
+ * queries and their weights too over an fp8 cache.
  */
 function rounding(level: string, { qDtype, kind }: Shape): { q: number; weights: number } {
   if (kind === 'f32' || !['avx512', 'neon_bf16'].includes(level)) return { q: 0, weights: 0 };
   if (qDtype === 'bf16') return { q: 0, weights: roundoff('bf16') };
-  if (level !== 'avx512') return { q: 0, weights: 0 };
-  const part = kind === 'bf16' ? roundoff('bf16') ** 2 : roundoff('bf16');
+  const part = level === 'avx512' && kind !== 'bf16' ? roundoff('bf16') : 0;
   return { q: part, weights: part };
 }
 

@@ -101,16 +101,12 @@ struct Exact {
 
 // Softmax over the decoded cache in double. Errors: a score of hd terms is off by delta = sqrt(hd) roundings of its
 // magnitude, which scales each probability by exp(+-delta); sums over the keys walk sqrt(keys) roundings; with bf16
-// compute, probabilities and the output are rounded to bf16 once each. The avx512 level multiplies f32 queries and
-// probabilities with a narrow cache as bf16 numbers: as sums of two for a bf16 cache, within 2^-16 each, and rounded to
-// one for an fp8 cache. Errors of the queries walk as well: four times the root of their squares.
+// compute, probabilities and the output are rounded to bf16 once each. The avx512 level rounds queries and
+// probabilities to bf16 over an fp8 cache; errors of the queries walk as well: four times the root of their squares.
 Exact exact(const Problem& p, cpu::CpuLevel level) {
   Exact e;
-  const bool split = level == cpu::CpuLevel::avx512 && p.q.dtype == DType::f32;
-  const double part = !split                                   ? 0.0
-                      : p.cache.shape.dtype == DType::bf16     ? 0x1p-16
-                      : p.cache.shape.dtype == DType::fp8_e4m3 ? double{kUnitBf16}
-                                                               : 0.0;
+  const bool rounded = level == cpu::CpuLevel::avx512 && p.cache.shape.dtype == DType::fp8_e4m3;
+  const double part = rounded && p.q.dtype == DType::f32 ? double{kUnitBf16} : 0.0;
   const Contents stored = read_pages(p.cache, p.half);
   const std::vector<float> q = p.q.floats();
   const int64_t hd = p.heads.head_dim, hq = p.heads.num_heads, hk = p.heads.num_kv_heads;

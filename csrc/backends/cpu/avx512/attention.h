@@ -30,9 +30,9 @@ struct Carver {
   }
 };
 
-// Whether rows of q and weights of V keep their f32 precision against bf16 numbers. An fp8 cache has 4 bits of every
-// number: there q and weights are rounded to bf16, whose error of 2^-8 is a 16th of the cache's own.
-static inline bool split_rows(const AttentionParams& p) {
+// Whether q and the weights of V stay f32 against bf16 panels. An fp8 cache has 4 bits of every number: there both are
+// rounded to bf16, whose error of 2^-8 is a 16th of the cache's own, and multiplied at twice the rate.
+static inline bool f32_rows(const AttentionParams& p) {
   return p.cache.dtype == DType::bf16 && p.q.dtype == DType::f32;
 }
 
@@ -51,7 +51,7 @@ static inline AttentionShape attention_shape(const AttentionParams& p) {
   const int64_t hd = p.cache.head_dim, columns = ceil_div(hd, 16);
   const bool f32_panels = p.cache.dtype == DType::f32;
   const int64_t numbers = p.cache.dtype == DType::fp8_e4m3 ? ceil_div(hd, 4) * 4 : hd, pair = f32_panels ? 1 : 2;
-  const int64_t k_steps = numbers / pair, row_words = split_rows(p) ? 2 : 1;
+  const int64_t k_steps = numbers / pair, row_words = f32_rows(p) ? 2 : 1;
   return {.head_dim = hd,
           .group = p.num_heads / p.cache.num_kv_heads,
           .pair = pair,
@@ -124,10 +124,8 @@ static inline void take_q(const AttentionParams& p, const AttentionShape& s, int
     const int64_t first = (row * p.num_heads + kv_head * s.group + r) * s.head_dim;
     for (int64_t i = 0; i < s.head_dim; i += 16) {
       const __m512 v = load_q(p.q, first, i, s.head_dim);
-      if constexpr (Dot::kPair == 1) {
+      if constexpr (Dot::kWords == Dot::kPair) {
         _mm512_storeu_ps(out + i, v);
-      } else if constexpr (Dot::kWords == 2) {
-        _mm512_storeu_si512(out + i, split_words(v));
       } else {
         __m256i words = narrow_bf16(v);
         if constexpr (sizeof(T) == 1) words = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8);
@@ -294,7 +292,7 @@ class SplitAttention {
       const __m512i first = _mm512_and_si512(_mm512_loadu_si512(pairs + 16 * c), _mm512_set1_epi32(0xffff));
       __m512 sum = _mm512_loadu_ps(out + 16 * c);
       for (int w = 0; w < Dot::kWords; ++w)
-        sum = Dot::step(sum, _mm512_set1_epi32(static_cast<int32_t>(weight[w])), first);
+        sum = Dot::step(sum, _mm512_set1_epi32(static_cast<int32_t>(weight[w])), Dot::column(first, w));
       _mm512_storeu_ps(out + 16 * c, sum);
     }
   }
@@ -324,7 +322,7 @@ template <class F>
 static inline void visit_attention(const AttentionParams& p, F&& f) {
   switch (p.cache.dtype) {
     case DType::fp8_e4m3: return f(DotBf16{}, fp8_e4m3{});
-    case DType::bf16: return split_rows(p) ? f(DotSplit{}, bf16{}) : f(DotBf16{}, bf16{});
+    case DType::bf16: return f32_rows(p) ? f(DotMixed{}, bf16{}) : f(DotBf16{}, bf16{});
     default: return f(DotF32{}, float{});
   }
 }

@@ -12,26 +12,33 @@ inline constexpr int kTileRows = 6;     // with 4 vectors across: 24 accumulator
 inline constexpr int kTileColumns = 4;  // vectors of 16
 
 // Panels hold words of 32 bits: pairs of bf16 numbers (bf16 and fp8 caches) or one f32 number. A step multiplies the
-// numbers of one word by their partners in a row: kWords words of `a`, one bf16 pair, two of them, or one f32 number.
+// numbers of one word by their partners in a row: kWords words of `a`, a bf16 pair, two f32 numbers, or one.
 
 // bf16 rows, bf16 panels: both products of a pair at once.
 struct DotBf16 {
   static constexpr int kPair = 2, kWords = 1;
+  static inline __m512i column(__m512i pairs, int) { return pairs; }
   static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
 };
 
-// f32 rows as sums of two bf16 numbers, bf16 panels: both products of a pair with the high parts, then with the low
-// ones.
-struct DotSplit {
+// f32 rows, bf16 panels: the first of a pair, then the second, widened in registers. Rows as sums of two bf16 numbers
+// would take as many instructions (two products of 32 numbers instead of two of 16), and lose the golden tokens' bits.
+struct DotMixed {
   static constexpr int kPair = 2, kWords = 2;
-  static inline __m512 step(__m512 sum, __m512i a, __m512i b) { return DotBf16::step(sum, a, b); }
+  static inline __m512i column(__m512i pairs, int which) {
+    return which == 0 ? _mm512_slli_epi32(pairs, 16) : _mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
+  }
+  static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
+  }
 };
 
 // f32 rows, f32 panels.
 struct DotF32 {
   static constexpr int kPair = 1, kWords = 1;
+  static inline __m512i column(__m512i words, int) { return words; }
   static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
   }
@@ -79,11 +86,11 @@ static void multiply_tile(const Product& p) {
       fetch0 += fetch_step;
       fetch1 += fetch_step;
     }
-    __m512i column[C];
-#pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) column[c] = _mm512_loadu_si512(b + 16 * c);
 #pragma GCC unroll 2
     for (int w = 0; w < Dot::kWords; ++w) {
+      __m512i column[C];
+#pragma GCC unroll 4
+      for (int c = 0; c < C; ++c) column[c] = Dot::column(_mm512_loadu_si512(b + 16 * c), w);
 #pragma GCC unroll 6
       for (int r = 0; r < R; ++r) {
         const __m512i word = _mm512_set1_epi32(static_cast<int32_t>(a[r * a_stride + w]));
@@ -135,17 +142,6 @@ static void multiply(int64_t rows, int64_t columns, Product p) {
   }
 }
 
-// Every number as high + low, two bf16 numbers, as the words of DotSplit: of each pair the high parts, then the low
-// ones. Both are rounded to nearest, so together they are within 2^-16. NaN stays in the low part at least.
-static inline __m512i split_words(__m512 v) {
-  alignas(64) static constexpr uint16_t kPairs[32] = {1,  3,  32, 33, 5,  7,  34, 35, 9,  11, 36, 37, 13, 15, 38, 39,
-                                                      17, 19, 40, 41, 21, 23, 42, 43, 25, 27, 44, 45, 29, 31, 46, 47};
-  const __m512i half_up = _mm512_add_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(0x8000));
-  const __m512i high = _mm512_and_si512(half_up, _mm512_set1_epi32(-65536));
-  const __m512i low = _mm512_castsi256_si512(narrow_bf16(_mm512_sub_ps(v, _mm512_castsi512_ps(high))));
-  return _mm512_permutex2var_epi16(high, _mm512_load_si512(kPairs), low);
-}
-
 // What is known of a row after some keys: out is the sum of exp(score - max) v, not yet divided by sum.
 struct SoftmaxState {
   float max;
@@ -159,12 +155,10 @@ static inline float finite_base(float max) {
 
 template <class Dot>
 static inline void store_weights(float* row, int64_t i, __m512 w) {
-  if constexpr (Dot::kPair == 1)
-    _mm512_storeu_ps(row + i, w);
-  else if constexpr (Dot::kWords == 1)
+  if constexpr (Dot::kWords < Dot::kPair)
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<uint16_t*>(row) + i), narrow_bf16(w));
   else
-    _mm512_storeu_si512(row + i, split_words(w));
+    _mm512_storeu_ps(row + i, w);
 }
 
 // Softmax over the first `keys` (1..256) raw scores of one split. In place: the row becomes the weights of V, as the
