@@ -45,6 +45,7 @@ struct AttentionShape {
   int64_t q_words;    // words of a row of q
   int64_t columns;    // vectors of 16 outputs
   int64_t out_width;  // floats of a row of unfinished outputs
+  bool rows_of_v;     // outputs are unfinished as DotRows has them; all rows of a piece see the same keys
 };
 
 static inline AttentionShape attention_shape(const AttentionParams& p) {
@@ -58,7 +59,8 @@ static inline AttentionShape attention_shape(const AttentionParams& p) {
           .k_steps = k_steps,
           .q_words = ceil_div(k_steps * row_words, 16) * 16,
           .columns = columns,
-          .out_width = columns * 16};
+          .out_width = columns * 16,
+          .rows_of_v = false};
 }
 
 // One worker's memory for `rows` query rows.
@@ -169,6 +171,7 @@ class SplitAttention {
       if (w_.keys[r] > 0)
         states[r] = softmax_split<Dot>(w_.scores + r * kAttentionSplit, w_.k_factor, w_.v_factor, w_.keys[r]);
     }
+    if (s_.rows_of_v) return weigh_pages(rows, out, parts);
     constexpr int64_t kBlockSteps = kBlockTokens / Dot::kPair;
     for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
       const int64_t end = least(first + kPanelBlocks, blocks);
@@ -281,6 +284,24 @@ class SplitAttention {
     }
   }
 
+  // A few rows that see the same keys take V from the pages: packing would cost as much as the products.
+  void weigh_pages(int64_t rows, float* out, const Parts& parts) const {
+    for (int64_t i = 0; i < parts.blocks; ++i) {
+      const std::byte* next = part(parts, parts.blocks + i + kPanelBlocks);
+      multiply<DotRows>(rows, s_.columns,
+                        {.a = reinterpret_cast<const uint32_t*>(w_.scores) + i * kBlockTokens,
+                         .a_stride = kAttentionSplit,
+                         .b = reinterpret_cast<const uint32_t*>(part(parts, parts.blocks + i)),
+                         .b_stride = s_.head_dim / 2,
+                         .out = out,
+                         .out_stride = s_.out_width,
+                         .steps = least(kBlockTokens, parts.keys.keys - i * kBlockTokens),
+                         .add = i > 0,
+                         .fetch = {next, next + part_bytes() / 2},
+                         .fetch_step = part_bytes() / 2 / (kBlockTokens * strips(s_.columns))});
+    }
+  }
+
   int64_t seen(int64_t row, int64_t begin) const {
     const int64_t keys = w_.keys[row] - begin;
     return keys < 0 ? 0 : least(keys, kPanelKeys);
@@ -289,10 +310,11 @@ class SplitAttention {
   // The first key of a pair whose second the row does not see.
   void weigh_one(const uint32_t* weight, const uint32_t* pairs, float* out) const {
     for (int64_t c = 0; c < s_.columns; ++c) {
-      const __m512i first = _mm512_and_si512(_mm512_loadu_si512(pairs + 16 * c), _mm512_set1_epi32(0xffff));
+      alignas(64) uint32_t first[16];
+      _mm512_store_si512(first, _mm512_and_si512(_mm512_loadu_si512(pairs + 16 * c), _mm512_set1_epi32(0xffff)));
       __m512 sum = _mm512_loadu_ps(out + 16 * c);
       for (int w = 0; w < Dot::kWords; ++w)
-        sum = Dot::step(sum, _mm512_set1_epi32(static_cast<int32_t>(weight[w])), Dot::column(first, w));
+        sum = Dot::step(sum, _mm512_set1_epi32(static_cast<int32_t>(weight[w])), Dot::column(first, 0, w));
       _mm512_storeu_ps(out + 16 * c, sum);
     }
   }
@@ -301,6 +323,17 @@ class SplitAttention {
   const AttentionShape& s_;
   const AttentionWork& w_;
 };
+
+// Outputs of DotRows in order of dimensions, in place.
+static inline void order_row(float* out, int64_t columns) {
+  const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  for (int64_t c = 0; c < columns; c += 2, out += 32) {
+    const __m512 even = _mm512_loadu_ps(out), odd = _mm512_loadu_ps(out + 16);
+    _mm512_storeu_ps(out, _mm512_permutex2var_ps(even, low, odd));
+    _mm512_storeu_ps(out + 16, _mm512_permutex2var_ps(even, high, odd));
+  }
+}
 
 // o[row, head] = out / sum for one row.
 static inline void write_row(const AttentionParams& p, const AttentionShape& s, int64_t row, int64_t head,

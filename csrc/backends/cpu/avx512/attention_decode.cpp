@@ -39,6 +39,7 @@ Plan plan(const AttentionParams& p, int threads) {
   Plan plan;
   plan.shape = attention_shape(p);
   const int64_t group = plan.shape.group;
+  plan.shape.rows_of_v = f32_rows(p) && plan.shape.head_dim % 32 == 0 && group <= kTileRows;
   plan.max_rows = p.select == QuerySelect::one_row ? least(p.half.rows, p.half.num_seqs) : p.half.rows;
   Carver partial{nullptr}, carry{nullptr}, worker{nullptr}, header{nullptr};
   take_partial(partial, plan.shape, group);
@@ -195,8 +196,10 @@ class Decode {
       __builtin_memcpy(kept.out, total.out, static_cast<size_t>(s.group * s.out_width) * sizeof(float));
       return;
     }
-    for (int64_t r = 0; r < s.group; ++r)
+    for (int64_t r = 0; r < s.group; ++r) {
+      if (s.rows_of_v) order_row(total.out + r * s.out_width, s.columns);
       write_row(p_, s, rows_.row[index], kv_head * s.group + r, total.states[r], total.out + r * s.out_width);
+    }
   }
 
   const AttentionParams& p_;

@@ -16,19 +16,24 @@ inline constexpr int kTileColumns = 4;  // vectors of 16
 
 // bf16 rows, bf16 panels: both products of a pair at once.
 struct DotBf16 {
-  static constexpr int kPair = 2, kWords = 1;
-  static inline __m512i column(__m512i pairs, int) { return pairs; }
+  static constexpr int kPair = 2, kWords = 1, kVectors = 1;
+  static inline __m512i column(const uint32_t* b, int c, int) { return _mm512_loadu_si512(b + 16 * c); }
   static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
 };
 
+// One half of every pair, as f32.
+static inline __m512i widen_half(__m512i pairs, int which) {
+  return which == 0 ? _mm512_slli_epi32(pairs, 16) : _mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
+}
+
 // f32 rows, bf16 panels: the first of a pair, then the second, widened in registers. Rows as sums of two bf16 numbers
 // would take as many instructions (two products of 32 numbers instead of two of 16), and lose the golden tokens' bits.
 struct DotMixed {
-  static constexpr int kPair = 2, kWords = 2;
-  static inline __m512i column(__m512i pairs, int which) {
-    return which == 0 ? _mm512_slli_epi32(pairs, 16) : _mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
+  static constexpr int kPair = 2, kWords = 2, kVectors = 1;
+  static inline __m512i column(const uint32_t* b, int c, int which) {
+    return widen_half(_mm512_loadu_si512(b + 16 * c), which);
   }
   static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
@@ -37,11 +42,21 @@ struct DotMixed {
 
 // f32 rows, f32 panels.
 struct DotF32 {
-  static constexpr int kPair = 1, kWords = 1;
-  static inline __m512i column(__m512i words, int) { return words; }
+  static constexpr int kPair = 1, kWords = 1, kVectors = 1;
+  static inline __m512i column(const uint32_t* b, int c, int) { return _mm512_loadu_si512(b + 16 * c); }
   static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
   }
+};
+
+// f32 weights, rows of V where they lie in a page of bf16: a vector of words gives two of outputs, the even dimensions
+// and the odd ones. The sums are those of DotMixed, in the same order.
+struct DotRows {
+  static constexpr int kPair = 1, kWords = 1, kVectors = 2;
+  static inline __m512i column(const uint32_t* b, int c, int) {
+    return widen_half(_mm512_loadu_si512(b + c / 2 * 16), c % 2);
+  }
+  static inline __m512 step(__m512 sum, __m512i a, __m512i b) { return DotMixed::step(sum, a, b); }
 };
 
 // Words of a row that hold its first `numbers` numbers (even, where they are bf16 pairs).
@@ -90,7 +105,7 @@ static void multiply_tile(const Product& p) {
     for (int w = 0; w < Dot::kWords; ++w) {
       __m512i column[C];
 #pragma GCC unroll 4
-      for (int c = 0; c < C; ++c) column[c] = Dot::column(_mm512_loadu_si512(b + 16 * c), w);
+      for (int c = 0; c < C; ++c) column[c] = Dot::column(b, c, w);
 #pragma GCC unroll 6
       for (int r = 0; r < R; ++r) {
         const __m512i word = _mm512_set1_epi32(static_cast<int32_t>(a[r * a_stride + w]));
@@ -132,11 +147,11 @@ static inline int64_t strips(int64_t columns) {
 // rows 1..6, any number of 16-wide columns, in equal strips of at most four.
 template <class Dot>
 static void multiply(int64_t rows, int64_t columns, Product p) {
-  const int64_t count = strips(columns);
+  const int64_t count = strips(columns), units = columns / Dot::kVectors;
   for (int64_t s = 0; s < count; ++s) {
-    const int64_t width = columns * (s + 1) / count - columns * s / count;
+    const int64_t width = (units * (s + 1) / count - units * s / count) * Dot::kVectors;
     (p.fetch_step > 0 ? kTileFunctions<Dot, true> : kTileFunctions<Dot, false>)[rows - 1][width - 1](p);
-    p.b += 16 * width;
+    p.b += 16 * width / Dot::kVectors;
     p.out += 16 * width;
     for (const std::byte*& fetch : p.fetch) fetch += p.steps * p.fetch_step;
   }
