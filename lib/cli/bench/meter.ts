@@ -10,6 +10,7 @@ import { median } from './statistics.ts';
 const slices = 3;
 /** At least this often in a slice, however long it takes. */
 const minIterations = 2;
+/** Time for one measurement of a peak; less where the calls have less. */
 const peakMs = 4;
 
 export interface Timing {
@@ -56,8 +57,8 @@ export class Meter implements Disposable {
     return (await this.device.native.measurePeak('read', 0, this.#memory.native)).perSecond;
   }
 
-  async peak(kind: PeakKind): Promise<number> {
-    return (await this.device.native.measurePeak(kind, peakMs)).perSecond;
+  async peak(kind: PeakKind, ms = peakMs): Promise<number> {
+    return (await this.device.native.measurePeak(kind, ms)).perSecond;
   }
 
   /** About `timeMs` of calls of `fn`, and the peaks meanwhile. */
@@ -66,7 +67,7 @@ export class Meter implements Disposable {
     const peaks: number[] = [];
     const bandwidths: number[] = [];
     const measurePeaks = async () => {
-      if (kind !== null) peaks.push(await this.peak(kind));
+      if (kind !== null) peaks.push(await this.peak(kind, Math.min(peakMs, timeMs / slices)));
       bandwidths.push(await this.bandwidth());
     };
     await measurePeaks();
