@@ -321,7 +321,7 @@ class Matcher {
   Symbols symbols_;
 };
 
-// Bytes of memory that an operand covers. Panels are larger than their elements: they are only ever read.
+// Bytes of memory that an operand covers at least. Panels are larger than their elements: they are only ever read.
 struct Range {
   const std::byte* begin;
   const std::byte* end;
@@ -329,7 +329,8 @@ struct Range {
 
 Range range_of(const TensorView& t) {
   const auto* data = static_cast<const std::byte*>(t.data);
-  return {data, data + t.count() * dtype_bytes(t.dtype)};
+  const int64_t bytes = t.dtype == DType::int4 ? t.count() / 2 : t.count() * dtype_bytes(t.dtype);
+  return {data, data + bytes};
 }
 
 template <class F>

@@ -242,6 +242,18 @@ TEST_CASE("registry: results that share memory with another operand are refused"
         std::string::npos);
 }
 
+TEST_CASE("registry: a result right behind a matrix of 4-bit codes shares nothing with it") {
+  constexpr int64_t kBytes = 64 * 2 * 18;  // 64 rows of two groups: 16 bytes of codes and a scale each
+  alignas(64) std::byte memory[kBytes + 1024] = {};
+  const auto error = [&](std::byte* y) {
+    const TensorView w = TensorView::of(memory, DType::int4, {64, 64}, Layout::panels);
+    const Operands operands = {{"a", f32({1, 64}, memory + kBytes + 512)}, {"w", w}, {"y", f32({1, 64}, y)}};
+    return message_of([&] { check_overlap(bind_op(OpKind::linear, operands, kAccumulate)); });
+  };
+  CHECK(error(memory + kBytes) == "");
+  CHECK(error(memory + 1024) != "");
+}
+
 TEST_CASE("registry: row axes must agree, capacities alone do not") {
   TensorView x = f32({16, 7});
   x.shape[0].axis = Axis::T;
