@@ -13,10 +13,11 @@ describe('variants', () => {
   it('say what to load', () => {
     expect(parseVariant(model, 'plain')).toEqual({ model, name: 'plain', source: model });
     expect(parseVariant(model, 'kv62.5%')).toMatchObject({ source: `${model}?kv-layers=62.5%` });
-    expect(parseVariant(`${model}?seed=3`, 'kv50%/4+cache=fp8+dtype=f32')).toMatchObject({
+    expect(parseVariant(`${model}?seed=3`, 'kv50%/4+cache=fp8+dtype=f32+weights=int4')).toMatchObject({
       source: `${model}?seed=3&kv-layers=50%&group=4`,
       kvCacheDtype: 'fp8',
       dtype: 'f32',
+      weightDtype: 'int4',
     });
   });
 

@@ -2,7 +2,7 @@
 
 import type { OpName } from '../../kernels/op-signatures.ts';
 import type { randomShapes } from '../../model/random.ts';
-import type { PeakKind } from '../../native/binding.ts';
+import type { CacheSpec, DType, PeakKind } from '../../native/binding.ts';
 import type { Workbench } from './workbench.ts';
 
 export type KernelShape = (typeof randomShapes)[string];
@@ -38,20 +38,31 @@ export interface CaseOptions {
   weightDTypes: readonly WeightDType[];
 }
 
-/** Weights that products take: the activations that go with them, and the instructions that multiply them. */
+/** Weights that products take: the activations that go with them, and the instructions that multiply them at best. */
 export const weightDTypes = {
-  f32: { activation: 'f32', peaks: ['fma_f32'] },
-  bf16: { activation: 'bf16', peaks: ['dot_bf16', 'fma_f32'] },
-} as const satisfies Record<string, { activation: 'f32' | 'bf16'; peaks: readonly PeakKind[] }>;
+  f32: { tensor: 'f32', activation: 'f32', peaks: ['fma_f32'] },
+  bf16: { tensor: 'bf16', activation: 'bf16', peaks: ['dot_bf16', 'fma_f32'] },
+  fp8: { tensor: 'fp8_e4m3', activation: 'bf16', peaks: ['dot_bf16', 'fma_f32'] },
+  int8: { tensor: 'int8', activation: 'bf16', peaks: ['dot_int8', 'dot_bf16', 'fma_f32'] },
+  int4: { tensor: 'int4', activation: 'bf16', peaks: ['dot_int8', 'dot_bf16', 'fma_f32'] },
+} as const satisfies Record<string, { tensor: DType; activation: 'f32' | 'bf16'; peaks: readonly PeakKind[] }>;
 
 export type WeightDType = keyof typeof weightDTypes;
 
 /** Element types of the KV cache. */
 export const cacheDTypes = {
-  f32: { bytes: 4, scaleBytes: 0, peaks: ['fma_f32'] },
-  bf16: { bytes: 2, scaleBytes: 0, peaks: ['dot_bf16', 'fma_f32'] },
-  fp8_e4m3: { bytes: 1, scaleBytes: 4, peaks: ['dot_bf16', 'fma_f32'] },
-} as const satisfies Record<string, { bytes: number; scaleBytes: number; peaks: readonly PeakKind[] }>;
+  f32: { element: 'f32', bytes: 4, scaleBytes: 0, peaks: ['fma_f32'] },
+  bf16: { element: 'bf16', bytes: 2, scaleBytes: 0, peaks: ['dot_bf16', 'fma_f32'] },
+  fp8: { element: 'fp8_e4m3', bytes: 1, scaleBytes: 4, peaks: ['dot_bf16', 'fma_f32'] },
+} as const satisfies Record<string, CacheElement>;
+
+interface CacheElement {
+  element: CacheSpec['dtype'];
+  bytes: number;
+  /** Of one head's K or V of one token. */
+  scaleBytes: number;
+  peaks: readonly PeakKind[];
+}
 
 export type CacheDType = keyof typeof cacheDTypes;
 

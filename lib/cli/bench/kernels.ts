@@ -50,7 +50,7 @@ export function kernelsCommand(): Command {
       '--weight-dtype <types>',
       `of the weights: ${Object.keys(weightDTypes).join(', ')}`,
       choiceList(Object.keys(weightDTypes) as WeightDType[]),
-      Object.keys(weightDTypes) as WeightDType[],
+      ['f32', 'bf16'],
     )
     .option('--rows <list>', 'rows of a call: 1 is a decode step, 512 a chunk of a prompt', integerList(1), [1, 512])
     .option('--contexts <list>', 'keys that attention sees', integerList(1), [2048, 8192])

@@ -50,6 +50,8 @@ export class LatencyModel {
       device: 'cpu',
       dtype: variant.dtype ?? 'auto',
       kvCacheDtype: variant.kvCacheDtype,
+      weightDtype: variant.weightDtype,
+      activationDtype: variant.activationDtype,
       threads: options.threads,
       isa: options.isa,
       maxModelLen: options.maxModelLen,

@@ -18,6 +18,9 @@ export interface LatencyResult {
   depth: number;
   dtype: string;
   kvCacheDtype: string;
+  /** Those with most bytes first. */
+  weightDtypes: string[];
+  activationDtype: string;
   /** Time to first token, or time per output token. */
   ms: Spread;
   tokensPerSecond: number;
@@ -93,6 +96,8 @@ export function latencyResult(
     depth: test.depth,
     dtype: info.dtype,
     kvCacheDtype: info.kvCacheDtype,
+    weightDtypes: info.weightDtypes,
+    activationDtype: info.activationDtype,
     ms,
     tokensPerSecond: perSecond(test.kind === 'prefill' ? test.tokens : 1),
     ratio: baseMs / ms.median,

@@ -2,6 +2,7 @@
 
 import { SwiftKVError } from '../../errors.ts';
 import { parseRandomModel, randomPrefix } from '../../model/random.ts';
+import { type ActivationDType, activationDTypes, type WeightDType, weightDTypes } from '../../model/weight-dtype.ts';
 
 export interface Variant {
   /** The model and the form of it, as they were asked for. */
@@ -11,6 +12,8 @@ export interface Variant {
   source: string;
   dtype?: 'f32' | 'bf16';
   kvCacheDtype?: 'f32' | 'bf16' | 'fp8';
+  weightDtype?: WeightDType;
+  activationDtype?: ActivationDType;
 }
 
 /** Compared unless others are asked for. The first one is what the others are compared with. */
@@ -31,6 +34,8 @@ export const defaultFixedVariants = ['plain', 'plain+cache=fp8'] as const;
 const options = {
   dtype: { field: 'dtype', values: ['f32', 'bf16'] },
   cache: { field: 'kvCacheDtype', values: ['f32', 'bf16', 'fp8'] },
+  weights: { field: 'weightDtype', values: weightDTypes },
+  activations: { field: 'activationDtype', values: activationDTypes },
 } as const;
 
 const grammar = `plain or kvN%[/GROUP], then any of ${Object.entries(options)

@@ -4,11 +4,12 @@ import { Command, Option } from 'commander';
 import { SwiftKVError } from '../../errors.ts';
 import { cpuInfo, openDevice } from '../../kernels/device.ts';
 import { availableMemory } from '../../model/memory.ts';
+import { type WeightDType, weightDTypes } from '../../model/weight-dtype.ts';
 import { withInterrupt } from '../exit.ts';
 import { byteSize, modelArgument, positiveInteger } from '../model-options.ts';
 import { othersShare, readCpu } from './cpu-share.ts';
 import { benchEnvironment, describeEnvironment } from './environment.ts';
-import { weightDTypes } from './kernel-case.ts';
+import { weightDTypes as products } from './kernel-case.ts';
 import { type LatencyTest, latencyTests, positionsOf, testName } from './latency-grid.ts';
 import { forEachGroup } from './latency-groups.ts';
 import type { LatencyModel, RequestMeasures } from './latency-model.ts';
@@ -30,6 +31,7 @@ export interface LatencyFlags extends OutputFlags {
   isa?: string;
   dtype?: 'f32' | 'bf16';
   kvDtype?: 'f32' | 'bf16' | 'fp8';
+  weightDtype?: WeightDType;
   repeat: number;
   memory?: number;
   fit: number;
@@ -55,6 +57,11 @@ export function latencyCommand(): Command {
     .option('--isa <level>', 'ISA level of the kernels (default: the best here)')
     .addOption(new Option('--dtype <type>', 'what matrix products are computed in').choices(['f32', 'bf16']))
     .addOption(
+      new Option('--weight-dtype <type>', 'what matrices are kept in, where a variant does not say').choices(
+        weightDTypes,
+      ),
+    )
+    .addOption(
       new Option('--kv-dtype <type>', 'KV cache, where a variant does not say').choices(['f32', 'bf16', 'fp8']),
     )
     .option('--repeat <n>', 'measurements of each cell', positiveInteger, 3)
@@ -74,8 +81,8 @@ read: every slot of every cache holds random keys and values, written with kv_qu
 computed them. Steps are planned and run by the engine's own scheduler and loop, one request at a time.
 
 Variants: plain is the model as it is named; kvN% gives N% of the layers their own keys and values (SwiftKV: prompt
-tokens skip the others), kvN%/G lets G of the others share a cache (AcrossKV). +cache=f32|bf16|fp8 and +dtype=f32|bf16
-say the rest. Default for random:NAME: plain, kv25%, kv50%, kv62.5%, kv50%/2, kv50%/4, plain+cache=fp8,
+tokens skip the others), kvN%/G lets G of the others share a cache (AcrossKV). +cache=f32|bf16|fp8, +dtype=f32|bf16,
++weights=fp8|int8|int4 and +activations=fp8 say the rest. Default for random:NAME: plain, kv25%, kv50%, kv62.5%, kv50%/2, kv50%/4, plain+cache=fp8,
 kv50%/4+cache=fp8; for other models: plain, plain+cache=fp8. Variants take turns. Where memory has no room for all of
 them they are measured in groups, each with the first variant of the first model in it.
 
@@ -124,6 +131,7 @@ function withDefaults(variants: readonly Variant[], flags: LatencyFlags): Varian
   return variants.map((variant) => ({
     ...(flags.dtype !== undefined && { dtype: flags.dtype }),
     ...(flags.kvDtype !== undefined && { kvCacheDtype: flags.kvDtype }),
+    ...(flags.weightDtype !== undefined && { weightDtype: flags.weightDtype }),
     ...variant,
   }));
 }
@@ -174,7 +182,7 @@ async function measureGroup(
 
 /** The machine's limits, sampled between the repeats. */
 function limitsOf(meter: Meter, dtype: 'f32' | 'bf16') {
-  const peakKind = meter.choose(weightDTypes[dtype].peaks);
+  const peakKind = meter.choose(products[dtype].peaks);
   if (peakKind === null) throw new SwiftKVError('ERR_INTERNAL', 'The level multiplies nothing');
   const peaks: number[] = [];
   const bandwidths: number[] = [];

@@ -7,9 +7,9 @@ import type { PeakKind } from '../../native/binding.ts';
 import { median } from './statistics.ts';
 
 /** Peaks are taken before, between and after them. */
-const slices = 3;
-/** At least this often in a slice, however long it takes. */
-const minIterations = 2;
+const maxSlices = 3;
+/** Calls that take so many times the time there is are made once. */
+const slowFactor = 3;
 /** Time for one measurement of a peak; less where the calls have less. */
 const peakMs = 4;
 
@@ -67,9 +67,13 @@ export class Meter implements Disposable {
     const peaks: number[] = [];
     const bandwidths: number[] = [];
     const measurePeaks = async () => {
-      if (kind !== null) peaks.push(await this.peak(kind, Math.min(peakMs, timeMs / slices)));
+      if (kind !== null) peaks.push(await this.peak(kind, Math.min(peakMs, timeMs / maxSlices)));
       bandwidths.push(await this.bandwidth());
     };
+    const start = performance.now();
+    fn();
+    const first = performance.now() - start;
+    const slices = first > slowFactor * timeMs ? 1 : maxSlices;
     await measurePeaks();
     for (let slice = 0; slice < slices; slice++) {
       for (const sample of timeSlice(fn, timeMs / slices)) samples.push(sample);
@@ -87,16 +91,16 @@ export class Meter implements Disposable {
   }
 }
 
-/** Milliseconds of each call, after a call that counts for nothing: it follows a peak, which leaves other data behind. */
+/**
+ * Milliseconds of each call. The first one counts for nothing where there is time for more: it follows a peak, which
+ * leaves other data behind.
+ */
 export function timeSlice(fn: () => void, timeMs: number): readonly number[] {
+  const start = performance.now();
   fn();
-  const bench = new Bench({
-    time: timeMs,
-    iterations: minIterations,
-    warmup: false,
-    retainSamples: true,
-    throws: true,
-  });
+  const ms = performance.now() - start;
+  if (ms > timeMs) return [ms];
+  const bench = new Bench({ time: timeMs, iterations: 2, warmup: false, retainSamples: true, throws: true });
   bench.add('', fn);
   const result = bench.runSync()[0]!.result;
   if (result.state !== 'completed') throw new Error(`tinybench ended ${result.state}`);

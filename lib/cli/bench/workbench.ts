@@ -6,7 +6,7 @@ import { type CacheRef, PagedKVCache } from '../../kernels/paged-kv-cache.ts';
 import { SamplerTable } from '../../kernels/sampler-table.ts';
 import { Tensor } from '../../kernels/tensor.ts';
 import type { DType, Layout } from '../../native/binding.ts';
-import type { CacheDType, KernelShape } from './kernel-case.ts';
+import { type CacheDType, cacheDTypes, type KernelShape, type WeightDType, weightDTypes } from './kernel-case.ts';
 
 /** Rows of K and V that fill a cache, over and over. */
 const fillRows = 512;
@@ -50,8 +50,8 @@ export class Workbench implements Disposable {
   }
 
   /** Weights [n, k], in turn and for ever: they come from memory each time. */
-  async weights(dtype: DType, n: number, k: number): Promise<() => Tensor> {
-    const make = () => this.random(dtype, [n, k], 'panels', Math.sqrt(3 / k));
+  async weights(dtype: WeightDType, n: number, k: number): Promise<() => Tensor> {
+    const make = () => this.random(weightDTypes[dtype].tensor, [n, k], 'panels', Math.sqrt(3 / k));
     const tensors = [await make()];
     for (let i = this.copies(tensors[0]!.byteLength); i > 1; i--) tensors.push(await make());
     let next = 0;
@@ -65,7 +65,7 @@ export class Workbench implements Disposable {
         numKvHeads: c.numKvHeads,
         headDim: c.headDim,
         numCaches,
-        dtype,
+        dtype: cacheDTypes[dtype].element,
       }),
     );
   }

@@ -1,5 +1,6 @@
 // Matrix products: the weights come from memory, in turn.
 
+import type { OpAttrs } from '../../../kernels/op-signatures.ts';
 import { ops } from '../../../kernels/ops.ts';
 import {
   type CaseOptions,
@@ -96,13 +97,17 @@ export function swiftkvProject(c: KernelShape, o: CaseOptions): KernelGroup[] {
   const groups = Math.max(1, Math.floor(c.numLayers / 2));
   const n = groups * 2 * c.numKvHeads * c.headDim;
   return projectionGroups('swiftkv_project', c, o, n, async ({ bench, activation, rows, rope, next }) => {
+    const attrs: OpAttrs<'swiftkv_project'> = {
+      eps: 1e-5,
+      ...(next().dtype !== activation && { bf16Activations: activation === 'bf16' }),
+    };
     const x = await bench.random('f32', [rows, c.hiddenSize]);
     const norm = bench.floats(new Float32Array(c.hiddenSize).fill(1));
     const { caches } = bench.pool(c, activation, rows, groups);
     const operands = { x, norm, rope, positions: bench.ints(range(rows)), slots: bench.ints(range(rows)), caches };
     return {
       bytes: x.byteLength + groups * rows * cacheTokenBytes(c, activation),
-      run: () => ops.sync.swiftkv_project({ ...operands, w: next() }, { eps: 1e-5 }),
+      run: () => ops.sync.swiftkv_project({ ...operands, w: next() }, attrs),
     };
   });
 }

@@ -23,7 +23,7 @@ export function embed(c: KernelShape, o: CaseOptions): KernelGroup[] {
     dtype,
     peaks: [],
     async open(bench) {
-      const table = await bench.random(dtype, [c.vocabSize, c.hiddenSize], 'panels');
+      const table = await bench.random(weightDTypes[dtype].tensor, [c.vocabSize, c.hiddenSize], 'panels');
       const tableRowBytes = table.byteLength / c.vocabSize;
       return o.rows.map((rows) => {
         const ids = bench.ints(range(rows).map((i) => scatter(i, c.vocabSize)));
