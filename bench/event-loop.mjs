@@ -66,4 +66,6 @@ for (const [name, rows] of [
   console.log(`| ${name} | ${cells.join(' | ')} |`);
 }
 const extra = busy.map((row, i) => row.p99 - idle[i].p99);
-console.log(`p99 above idle: ${formatSpread(extra, 'ms', 2)}, at most ${Math.max(...extra).toFixed(2)} ms`);
+console.log(
+  `p99 above idle: ${median(extra).toFixed(2)} ms (${Math.min(...extra).toFixed(2)} to ${Math.max(...extra).toFixed(2)} ms in ${rounds} rounds)`,
+);
