@@ -20,6 +20,7 @@ constexpr CpuFeatures kX86{.avx2 = true,
                            .avx512dq = true,
                            .avx512vl = true,
                            .avx512_bf16 = true,
+                           .avx512_vnni = true,
                            .avx512_vbmi = true};
 constexpr CpuFeatures kArm{.neon = true, .neon_bf16 = true};
 const std::vector<CpuLevel> kScalarOnly{CpuLevel::scalar};
@@ -42,8 +43,9 @@ TEST_CASE("auto takes the fastest level that is both built and supported") {
 }
 
 TEST_CASE("one missing feature is enough to refuse a level") {
-  for (bool CpuFeatures::* feature : {&CpuFeatures::avx512f, &CpuFeatures::avx512bw, &CpuFeatures::avx512dq,
-                                      &CpuFeatures::avx512vl, &CpuFeatures::avx512_bf16, &CpuFeatures::avx512_vbmi}) {
+  for (bool CpuFeatures::* feature :
+       {&CpuFeatures::avx512f, &CpuFeatures::avx512bw, &CpuFeatures::avx512dq, &CpuFeatures::avx512vl,
+        &CpuFeatures::avx512_bf16, &CpuFeatures::avx512_vnni, &CpuFeatures::avx512_vbmi}) {
     const cpu::LevelChoice choice = cpu::choose_level(without(kX86, feature), kX86Build, "avx512");
     CHECK(!choice.level.has_value());
     CHECK(choice.error ==

@@ -56,6 +56,7 @@ CpuFeatures detect() {
   f.avx512dq = __builtin_cpu_supports("avx512dq") != 0;
   f.avx512vl = __builtin_cpu_supports("avx512vl") != 0;
   f.avx512_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
+  f.avx512_vnni = __builtin_cpu_supports("avx512vnni") != 0;
   f.avx512_vbmi = __builtin_cpu_supports("avx512vbmi") != 0;
 #elif defined(__aarch64__)
   f.neon = true;  // part of the architecture
@@ -77,7 +78,8 @@ bool can_run(CpuLevel level, const CpuFeatures& f) {
   switch (level) {
     case CpuLevel::scalar: return true;
     case CpuLevel::avx2: return f.avx2 && f.fma && f.f16c;
-    case CpuLevel::avx512: return f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl && f.avx512_bf16 && f.avx512_vbmi;
+    case CpuLevel::avx512:
+      return f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl && f.avx512_bf16 && f.avx512_vnni && f.avx512_vbmi;
     case CpuLevel::neon: return f.neon;
     case CpuLevel::neon_bf16: return f.neon && f.neon_bf16;
   }

@@ -12,7 +12,8 @@
 
 namespace swiftkv::cpu {
 
-// The values are part of the boundary (DeviceOptions::level); they do not say which level is faster.
+// The values are part of the boundary (DeviceOptions::level); they do not say which level is faster. avx512 needs bf16,
+// VNNI and VBMI too (Zen 4, Sapphire Rapids and later).
 enum class CpuLevel : int32_t { scalar = 0, avx512 = 1, avx2 = 2, neon = 3, neon_bf16 = 4 };
 
 // Every level that exists; those of one architecture slowest first.
@@ -40,7 +41,8 @@ struct CpuFeatures {
   bool avx512dq = false;
   bool avx512vl = false;
   bool avx512_bf16 = false;
-  bool avx512_vbmi = false;
+  bool avx512_vnni = false;  // dot products of 8-bit integers
+  bool avx512_vbmi = false;  // tables of bytes: fp8 codes are widened through one
   bool neon = false;
   bool neon_bf16 = false;  // bfdot and its like (FEAT_BF16)
 };

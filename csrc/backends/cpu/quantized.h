@@ -8,6 +8,7 @@
 
 namespace swiftkv::cpu {
 
+inline constexpr int64_t kFp8StepBytes = kPanel * 2;  // a pair of k
 inline constexpr int64_t kInt4ScaleBytes = kPanel * 2;
 inline constexpr int64_t kInt4GroupBytes = kInt4ScaleBytes + kPanel * kQuantGroup / 2;
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 
+#include "backends/cpu/quantized.h"
 #include "core/ops.h"
 
 namespace swiftkv::cpu::avx512 {
@@ -15,7 +16,8 @@ namespace swiftkv::cpu::avx512 {
 // and 24 independent chains cover two multiply-adds a cycle at a latency of 4 to 6.
 inline constexpr int kRowTile = 6;
 
-// Weights are read 256 bytes a step: one k of an f32 panel, one pair of a bf16 panel.
+// A step: one k of an f32 panel, one pair of a bf16 panel, four k of an int8 panel. Codes of fp8 are widened to such
+// steps, and the 8 steps of a group of int4 are read as 1152 bytes.
 inline constexpr int64_t kStepBytes = 256;
 
 // Steps of one pass of all strips over k. With many strips, 256 KiB of a panel stay in L2 while the rows are walked,
@@ -48,7 +50,8 @@ struct GemmPlan {
   int64_t tiles_per_piece;  // neighbours in memory, walked in ascending order
   int64_t column_pieces;
   int64_t step_block;
-  int64_t tile_bytes;  // f32 tile of one thread
+  int64_t tile_bytes;   // f32 tile of one thread
+  int64_t block_bytes;  // widened weights of one pass, of one thread: fp8 that several strips share
 
   int64_t pieces() const { return row_pieces * column_pieces; }
   int64_t row_begin(int64_t piece) const { return rows * piece / row_pieces; }
@@ -66,9 +69,23 @@ static inline constexpr int64_t at_least(int64_t a, int64_t limit) {
   return a > limit ? a : limit;
 }
 
-// Steps of a row of `k` elements.
+// Steps of a row of `k` elements of f32 or bf16 weights (fp8_e4m3: in bf16).
 static inline constexpr int64_t gemm_steps(DType weights, int64_t k) {
   return weights == DType::f32 ? k : div_up(k, 2);
+}
+
+// Bytes of a panel in memory, without scales of outputs.
+static inline constexpr int64_t gemm_panel_bytes(DType weights, int64_t k) {
+  return is_quantized(weights) ? quantized_panel_bytes(weights, k) : gemm_steps(weights, k) * kStepBytes;
+}
+
+// Bytes that a strip walks when many share a panel: as if it were widened to steps.
+static inline constexpr int64_t gemm_walked_bytes(DType weights, int64_t k) {
+  switch (weights) {
+    case DType::fp8_e4m3: return gemm_panel_bytes(weights, k) * 2;
+    case DType::int4: return div_up(k, kQuantGroup) * (kQuantGroup / 4) * kStepBytes;
+    default: return gemm_panel_bytes(weights, k);
+  }
 }
 
 // `unit`: columns that a tile must hold whole (1, or head_dim). A tile is a number of whole panels and of whole units,
@@ -91,7 +108,11 @@ static inline constexpr GemmPlan plan_gemm(DType weights, int64_t rows, int64_t 
   const int64_t strips = div_up(row_block, kRowTile);
   plan.step_block = strips > 1 && strips <= kNearStrips ? kNearStepBlock : kStepBlock;
 
-  const int64_t weight_bytes = plan.tile_panels * at_least(gemm_steps(weights, k), 1) * kStepBytes;
+  // The last pass takes the element that an odd k leaves over as a step more.
+  plan.block_bytes = weights == DType::fp8_e4m3 && strips > 1 ? (plan.step_block + 1) * kStepBytes : 0;
+
+  const int64_t panel_bytes = strips > 1 ? gemm_walked_bytes(weights, k) : gemm_panel_bytes(weights, k);
+  const int64_t weight_bytes = plan.tile_panels * at_least(panel_bytes, kStepBytes);
   const int64_t fair = plan.tiles * plan.row_pieces / (kPiecesPerThread * threads);
   const int64_t most = at_most(kMostPieceWeights / weight_bytes, kMostPieceCost / (weight_bytes * strips));
   const int64_t least = at_least(kLeastPieceCost / (weight_bytes * strips), 1);
@@ -100,9 +121,9 @@ static inline constexpr GemmPlan plan_gemm(DType weights, int64_t rows, int64_t 
   return plan;
 }
 
-// Scratch of all threads' tiles. Never less than what any plan for fewer rows needs.
-static inline constexpr size_t gemm_scratch(const GemmPlan& plan, int threads) {
-  return static_cast<size_t>(plan.tile_bytes) * static_cast<size_t>(threads);
+// Scratch of all threads' tiles and blocks. Never less than what any plan for fewer rows needs.
+static inline constexpr size_t plan_scratch(const GemmPlan& plan, int threads) {
+  return static_cast<size_t>(plan.tile_bytes + plan.block_bytes) * static_cast<size_t>(threads);
 }
 
 // "512 rows in 3, 48 tiles of 1 panels, 1 a piece, 144 pieces, 1024 steps a pass, tile 49152 B"

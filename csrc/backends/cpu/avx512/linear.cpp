@@ -2,7 +2,6 @@
 #include "backends/cpu/avx512/gemm.h"
 #include "backends/cpu/avx512/lanes.h"
 #include "backends/cpu/avx512/ops.h"
-#include "backends/cpu/scalar/ops.h"
 
 namespace swiftkv::cpu::avx512 {
 namespace {
@@ -32,14 +31,12 @@ void store_rows(const LinearParams& p, int64_t row, int64_t rows, int64_t column
 }  // namespace
 
 size_t linear_scratch(const LinearParams& p, int threads) {
-  if (is_quantized(p.w.dtype)) return 0;
-  return p.rows == 0 ? 0 : gemm_scratch(plan(p, threads), threads);
+  return p.rows == 0 ? 0 : gemm_scratch({p.a, p.w, p.fp8_activations}, plan(p, threads), threads);
 }
 
 Status linear(const LinearParams& p, const Context& ctx) {
-  if (is_quantized(p.w.dtype)) return scalar::linear(p, ctx);
   if (p.rows == 0) return {};
-  gemm({p.a.data, p.w}, plan(p, ctx.threads), ctx.scratch, ctx,
+  gemm({p.a, p.w, p.fp8_activations}, plan(p, ctx.threads), ctx.scratch, ctx,
        [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
          if (p.y.dtype == DType::bf16)
            store_rows<bf16>(p, row, rows, column, columns, tile, stride);

@@ -2,7 +2,6 @@
 #include "backends/cpu/avx512/gemm.h"
 #include "backends/cpu/avx512/heads.h"
 #include "backends/cpu/avx512/ops.h"
-#include "backends/cpu/scalar/ops.h"
 
 namespace swiftkv::cpu::avx512 {
 namespace {
@@ -14,15 +13,13 @@ GemmPlan plan(const QRopeParams& p, int threads) {
 }  // namespace
 
 size_t q_rope_scratch(const QRopeParams& p, int threads) {
-  if (is_quantized(p.w.dtype)) return scalar::q_rope_scratch(p, threads);
-  return p.rows == 0 ? 0 : gemm_scratch(plan(p, threads), threads);
+  return p.rows == 0 ? 0 : gemm_scratch({p.a, p.w, p.fp8_activations}, plan(p, threads), threads);
 }
 
 Status q_rope(const QRopeParams& p, const Context& ctx) {
-  if (is_quantized(p.w.dtype)) return scalar::q_rope(p, ctx);
   if (p.rows == 0) return {};
   const int64_t hd = p.head_dim;
-  gemm({p.a.data, p.w}, plan(p, ctx.threads), ctx.scratch, ctx,
+  gemm({p.a, p.w, p.fp8_activations}, plan(p, ctx.threads), ctx.scratch, ctx,
        [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
          for (int64_t r = row; r < row + rows; ++r, tile += stride) {
            const float* angles = p.rope + p.positions[r] * hd;

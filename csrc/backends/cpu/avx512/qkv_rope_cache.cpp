@@ -3,7 +3,6 @@
 #include "backends/cpu/avx512/heads.h"
 #include "backends/cpu/avx512/kv_store.h"
 #include "backends/cpu/avx512/ops.h"
-#include "backends/cpu/scalar/ops.h"
 
 namespace swiftkv::cpu::avx512 {
 namespace {
@@ -30,15 +29,13 @@ void store_head(const QkvRopeCacheParams& p, int64_t row, int64_t head, float* x
 }  // namespace
 
 size_t qkv_rope_cache_scratch(const QkvRopeCacheParams& p, int threads) {
-  if (is_quantized(p.w.dtype)) return scalar::qkv_rope_cache_scratch(p, threads);
-  return p.rows == 0 ? 0 : gemm_scratch(plan(p, threads), threads);
+  return p.rows == 0 ? 0 : gemm_scratch({p.a, p.w, p.fp8_activations}, plan(p, threads), threads);
 }
 
 Status qkv_rope_cache(const QkvRopeCacheParams& p, const Context& ctx) {
-  if (is_quantized(p.w.dtype)) return scalar::qkv_rope_cache(p, ctx);
   if (p.rows == 0) return {};
   const int64_t hd = p.head_dim;
-  gemm({p.a.data, p.w}, plan(p, ctx.threads), ctx.scratch, ctx,
+  gemm({p.a, p.w, p.fp8_activations}, plan(p, ctx.threads), ctx.scratch, ctx,
        [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
          for (int64_t r = row; r < row + rows; ++r, tile += stride) {
            if (p.bias != nullptr) add_bias(tile, p.bias + column, columns);

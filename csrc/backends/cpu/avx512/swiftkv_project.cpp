@@ -4,7 +4,6 @@
 #include "backends/cpu/avx512/kv_store.h"
 #include "backends/cpu/avx512/ops.h"
 #include "backends/cpu/avx512/rms_norm.h"
-#include "backends/cpu/scalar/ops.h"
 
 namespace swiftkv::cpu::avx512 {
 namespace {
@@ -16,10 +15,14 @@ GemmPlan plan(const SwiftkvProjectParams& p, int threads) {
   return plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads);
 }
 
-// z [rows, d] in the weights' dtype, rounded up so that the tiles behind it stay aligned.
+// z [rows, d] in z_dtype, rounded up so that the tiles behind it stay aligned.
 size_t z_bytes(const SwiftkvProjectParams& p) {
-  const int64_t bytes = p.rows * p.dim * dtype_bytes(p.w.dtype);
+  const int64_t bytes = p.rows * p.dim * dtype_bytes(z_dtype(p));
   return static_cast<size_t>((bytes + 63) / 64 * 64);
+}
+
+Gemm product(const SwiftkvProjectParams& p, void* z) {
+  return {{z, z_dtype(p)}, p.w, p.fp8_activations};
 }
 
 template <class Z>
@@ -46,20 +49,18 @@ void store_head(const SwiftkvProjectParams& p, int64_t row, int64_t head, float*
 }  // namespace
 
 size_t swiftkv_project_scratch(const SwiftkvProjectParams& p, int threads) {
-  if (is_quantized(p.w.dtype)) return scalar::swiftkv_project_scratch(p, threads);
-  return p.rows == 0 ? 0 : z_bytes(p) + gemm_scratch(plan(p, threads), threads);
+  return p.rows == 0 ? 0 : z_bytes(p) + gemm_scratch(product(p, nullptr), plan(p, threads), threads);
 }
 
 Status swiftkv_project(const SwiftkvProjectParams& p, const Context& ctx) {
-  if (is_quantized(p.w.dtype)) return scalar::swiftkv_project(p, ctx);
   if (p.rows == 0) return {};
   std::byte* z = ctx.scratch;
-  if (p.w.dtype == DType::bf16)
+  if (z_dtype(p) == DType::bf16)
     norm_rows(p, reinterpret_cast<bf16*>(z), ctx);
   else
     norm_rows(p, reinterpret_cast<float*>(z), ctx);
   const int64_t hd = p.head_dim;
-  gemm({z, p.w}, plan(p, ctx.threads), ctx.scratch + z_bytes(p), ctx,
+  gemm(product(p, z), plan(p, ctx.threads), ctx.scratch + z_bytes(p), ctx,
        [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {
          for (int64_t r = row; r < row + rows; ++r, tile += stride) {
            if (p.slots[r] < 0) continue;
