@@ -8,14 +8,21 @@ import { Tensor } from '../../kernels/tensor.ts';
 import { abortError } from '../../model/abort.ts';
 import { randomShapes } from '../../model/random.ts';
 import { withInterrupt } from '../exit.ts';
-import { byteSize, positiveInteger } from '../model-options.ts';
+import { positiveInteger } from '../model-options.ts';
 import { benchEnvironment, describeEnvironment } from './environment.ts';
-import { type CaseOptions, type KernelGroup, type KernelShape, type WeightDType, weightDTypes } from './kernel-case.ts';
+import {
+  type CaseOptions,
+  defaultWeightDTypes,
+  type KernelGroup,
+  type KernelShape,
+  type WeightDType,
+  weightDTypes,
+} from './kernel-case.ts';
 import { kernelColumns, kernelLegend } from './kernel-report.ts';
 import { type KernelResult, kernelResult } from './kernel-result.ts';
 import { Meter, timeSlice } from './meter.ts';
 import { kernelGroups } from './ops/index.ts';
-import { choiceList, integerList, nameList } from './options.ts';
+import { choiceList, integerList, listOption, nameList, sizeOption } from './options.ts';
 import { note, type OutputFlags, renderTable, status, writeJson } from './output.ts';
 import { watch } from './quiet.ts';
 import { median } from './statistics.ts';
@@ -40,24 +47,35 @@ export function kernelsCommand(): Command {
   return new Command('kernels')
     .description('time every op over the shapes of models, against the peaks measured in the same run')
     .option('--filter <ops>', 'only ops whose name begins with one of these, e.g. linear,attention', nameList)
-    .option(
-      '--shapes <names>',
-      `models whose shapes to take: ${Object.keys(randomShapes).join(', ')}`,
-      choiceList(Object.keys(randomShapes)),
-      ['llama-3.2-1b'],
+    .addOption(
+      listOption(
+        '--shapes <names>',
+        `models whose shapes to take: ${Object.keys(randomShapes).join(', ')}`,
+        choiceList(Object.keys(randomShapes)),
+        ['llama-3.2-1b'],
+      ),
     )
-    .option(
-      '--weight-dtype <types>',
-      `of the weights: ${Object.keys(weightDTypes).join(', ')}`,
-      choiceList(Object.keys(weightDTypes) as WeightDType[]),
-      ['f32', 'bf16'],
+    .addOption(
+      listOption(
+        '--weight-dtype <types>',
+        `of the weights: ${Object.keys(weightDTypes).join(', ')}`,
+        choiceList(Object.keys(weightDTypes) as WeightDType[]),
+        defaultWeightDTypes,
+      ),
     )
-    .option('--rows <list>', 'rows of a call: 1 is a decode step, 512 a chunk of a prompt', integerList(1), [1, 512])
-    .option('--contexts <list>', 'keys that attention sees', integerList(1), [2048, 8192])
+    .addOption(
+      listOption(
+        '--rows <list>',
+        'rows of a call: 1 is a decode step, 512 a chunk of a prompt',
+        integerList(1),
+        [1, 512],
+      ),
+    )
+    .addOption(listOption('--contexts <list>', 'keys that attention sees', integerList(1), [2048, 8192]))
     .option('--threads <n>', 'threads of the kernels (default: from affinity and cgroup quota)', positiveInteger)
     .option('--isa <level>', 'ISA level of the kernels (default: the best here)')
     .option('--time <ms>', 'to spend on calls of each case', positiveInteger, 300)
-    .option('--rotate <size>', 'memory that weights and caches are taken from in turn', byteSize, 256 * 2 ** 20)
+    .addOption(sizeOption('--rotate <size>', 'memory that weights and caches are taken from in turn', '256MiB'))
     .option('--json <file>', 'write every result as JSON; - is stdout, instead of the table')
     .option('--markdown', 'print the table as markdown')
     .addHelpText('after', kernelHelp)

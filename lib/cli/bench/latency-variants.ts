@@ -16,7 +16,10 @@ export interface Variant {
   activationDtype?: ActivationDType;
 }
 
-/** Compared unless others are asked for. The first one is what the others are compared with. */
+/**
+ * Compared unless others are asked for; the first one is what the others are compared with. Quantized weights join them
+ * when levels have kernels of their own for them.
+ */
 export const defaultVariants = [
   'plain',
   'kv25%',

@@ -15,9 +15,9 @@ import { forEachGroup } from './latency-groups.ts';
 import type { LatencyModel, RequestMeasures } from './latency-model.ts';
 import { latencyColumns, latencyLegend } from './latency-report.ts';
 import { type LatencyResult, type Limits, latencyResult } from './latency-result.ts';
-import { type Variant, variantsOf } from './latency-variants.ts';
+import { defaultFixedVariants, defaultVariants, type Variant, variantsOf } from './latency-variants.ts';
 import { Meter } from './meter.ts';
-import { integerList, nameList } from './options.ts';
+import { integerList, listOption, nameList, sizeOption } from './options.ts';
 import { note, type OutputFlags, renderTable, status, writeJson } from './output.ts';
 import { type Watched, watch } from './quiet.ts';
 import { median } from './statistics.ts';
@@ -49,9 +49,9 @@ export function latencyCommand(): Command {
   return new Command('latency')
     .description('time prompts and answers at depths of context, variants of a model side by side')
     .argument('[models...]', modelArgument, [defaultModel])
-    .option('--pp <list>', 'prompt tokens', integerList(1), [128, 512, 2048])
-    .option('--tg <list>', 'tokens to generate', integerList(1), [64])
-    .option('--depth <list>', 'tokens in the cache before', integerList(0), [0, 2048, 8192])
+    .addOption(listOption('--pp <list>', 'prompt tokens', integerList(1), [128, 512, 2048]))
+    .addOption(listOption('--tg <list>', 'tokens to generate', integerList(1), [64]))
+    .addOption(listOption('--depth <list>', 'tokens in the cache before', integerList(0), [0, 2048, 8192]))
     .option('--variants <list>', 'forms of each model; the first is what all others are compared with', nameList)
     .option('--threads <n>', 'threads of the kernels (default: from affinity and cgroup quota)', positiveInteger)
     .option('--isa <level>', 'ISA level of the kernels (default: the best here)')
@@ -66,8 +66,8 @@ export function latencyCommand(): Command {
     )
     .option('--repeat <n>', 'measurements of each cell', positiveInteger, 3)
     .option('--memory <size>', 'of the models that are loaded together (default: 70% of what is free)', byteSize)
-    .option('--fit <size>', 'memory for which to say how many tokens fit', byteSize, 2 ** 30)
-    .option('--rotate <size>', 'memory that is read to measure the bandwidth', byteSize, 256 * 2 ** 20)
+    .addOption(sizeOption('--fit <size>', 'memory for which to say how many tokens fit', '1GiB'))
+    .addOption(sizeOption('--rotate <size>', 'memory that is read to measure the bandwidth', '256MiB'))
     .option('--json <file>', 'write every result as JSON; - is stdout, instead of the table')
     .option('--markdown', 'print the table as markdown')
     .addHelpText('after', latencyHelp)
@@ -82,9 +82,10 @@ computed them. Steps are planned and run by the engine's own scheduler and loop,
 
 Variants: plain is the model as it is named; kvN% gives N% of the layers their own keys and values (SwiftKV: prompt
 tokens skip the others), kvN%/G lets G of the others share a cache (AcrossKV). +cache=f32|bf16|fp8, +dtype=f32|bf16,
-+weights=fp8|int8|int4 and +activations=fp8 say the rest. Default for random:NAME: plain, kv25%, kv50%, kv62.5%, kv50%/2, kv50%/4, plain+cache=fp8,
-kv50%/4+cache=fp8; for other models: plain, plain+cache=fp8. Variants take turns. Where memory has no room for all of
-them they are measured in groups, each with the first variant of the first model in it.
++weights=fp8|int8|int4 and +activations=fp8 say the rest. By default ${defaultVariants.slice(0, 6).join(', ')},
+${defaultVariants.slice(6).join(', ')}; for models whose layers are given ${defaultFixedVariants.join(', ')}.
+Variants take turns. Where memory has no room for all of them they are measured in groups, each with the first variant
+of the first model in it.
 
 Examples:
   swiftkv bench latency --pp 512,2048 --depth 0 --variants plain,kv50%

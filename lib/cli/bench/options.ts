@@ -1,6 +1,7 @@
-// Reads the lists that benchmark options take.
+// The lists and sizes that benchmark options take.
 
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+import { byteSize } from '../model-options.ts';
 
 export function nameList(text: string): string[] {
   const names = text
@@ -31,4 +32,19 @@ export function choiceList<T extends string>(choices: readonly T[]): (text: stri
     }
     return names as T[];
   };
+}
+
+/** Shows its default as it would be written. */
+export function listOption<T>(
+  flags: string,
+  description: string,
+  parse: (text: string) => T[],
+  values: readonly T[],
+): Option {
+  return new Option(flags, description).argParser(parse).default([...values], values.join(','));
+}
+
+/** @param text the default as it would be written */
+export function sizeOption(flags: string, description: string, text: string): Option {
+  return new Option(flags, description).argParser(byteSize).default(byteSize(text), text);
 }
