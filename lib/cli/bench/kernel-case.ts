@@ -49,9 +49,6 @@ export const weightDTypes = {
 
 export type WeightDType = keyof typeof weightDTypes;
 
-/** Measured unless others are asked for. The quantized ones join them when levels have kernels of their own for them. */
-export const defaultWeightDTypes: readonly WeightDType[] = ['f32', 'bf16'];
-
 /** Element types of the KV cache. */
 export const cacheDTypes = {
   f32: { element: 'f32', bytes: 4, scaleBytes: 0, peaks: ['fma_f32'] },

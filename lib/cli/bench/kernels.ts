@@ -10,14 +10,7 @@ import { randomShapes } from '../../model/random.ts';
 import { withInterrupt } from '../exit.ts';
 import { positiveInteger } from '../model-options.ts';
 import { benchEnvironment, describeEnvironment } from './environment.ts';
-import {
-  type CaseOptions,
-  defaultWeightDTypes,
-  type KernelGroup,
-  type KernelShape,
-  type WeightDType,
-  weightDTypes,
-} from './kernel-case.ts';
+import { type CaseOptions, type KernelGroup, type KernelShape, type WeightDType, weightDTypes } from './kernel-case.ts';
 import { kernelColumns, kernelLegend } from './kernel-report.ts';
 import { type KernelResult, kernelResult } from './kernel-result.ts';
 import { Meter, timeSlice } from './meter.ts';
@@ -60,7 +53,7 @@ export function kernelsCommand(): Command {
         '--weight-dtype <types>',
         `of the weights: ${Object.keys(weightDTypes).join(', ')}`,
         choiceList(Object.keys(weightDTypes) as WeightDType[]),
-        defaultWeightDTypes,
+        Object.keys(weightDTypes) as WeightDType[],
       ),
     )
     .addOption(

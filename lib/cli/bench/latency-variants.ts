@@ -16,10 +16,7 @@ export interface Variant {
   activationDtype?: ActivationDType;
 }
 
-/**
- * Compared unless others are asked for; the first one is what the others are compared with. Quantized weights join them
- * when levels have kernels of their own for them.
- */
+/** Compared unless others are asked for. The first one is what the others are compared with. */
 export const defaultVariants = [
   'plain',
   'kv25%',
@@ -29,6 +26,9 @@ export const defaultVariants = [
   'kv50%/4',
   'plain+cache=fp8',
   'kv50%/4+cache=fp8',
+  'plain+weights=fp8',
+  'plain+weights=int8',
+  'plain+weights=int4',
 ] as const;
 
 /** Of models whose layers are what they are. */

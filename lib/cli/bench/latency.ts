@@ -83,7 +83,8 @@ computed them. Steps are planned and run by the engine's own scheduler and loop,
 Variants: plain is the model as it is named; kvN% gives N% of the layers their own keys and values (SwiftKV: prompt
 tokens skip the others), kvN%/G lets G of the others share a cache (AcrossKV). +cache=f32|bf16|fp8, +dtype=f32|bf16,
 +weights=fp8|int8|int4 and +activations=fp8 say the rest. By default ${defaultVariants.slice(0, 6).join(', ')},
-${defaultVariants.slice(6).join(', ')}; for models whose layers are given ${defaultFixedVariants.join(', ')}.
+${defaultVariants.slice(6).join(', ')};
+for models whose layers are given ${defaultFixedVariants.join(', ')}.
 Variants take turns. Where memory has no room for all of them they are measured in groups, each with the first variant
 of the first model in it.
 
