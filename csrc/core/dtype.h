@@ -70,15 +70,12 @@ static inline float to_f32(bf16 x) {
 }
 
 static inline float to_f32(f16 x) {
-  const uint32_t sign = uint32_t{x.bits & 0x8000u} << 16;
-  const uint32_t exponent = (x.bits >> 10) & 0x1fu;
-  const uint32_t mantissa = x.bits & 0x3ffu;
-  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24 is exact in f32
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
-  }
-  const uint32_t wide = exponent == 31 ? 0x7f800000u : (exponent + 112u) << 23;
-  return std::bit_cast<float>(sign | wide | (mantissa << 13));
+  // The exponent and mantissa fields, moved to those of f32, are the value times 2^-112, subnormals included; the
+  // multiplication is exact. No branches, so that loops over it become vectors.
+  const uint32_t magnitude = x.bits & 0x7fffu;
+  const uint32_t scaled = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112f);
+  const uint32_t special = magnitude >= 0x7c00u ? 0x7f800000u : 0u;
+  return std::bit_cast<float>(scaled | special | uint32_t{x.bits & 0x8000u} << 16);
 }
 
 static inline float to_f32(fp8_e4m3 x) {

@@ -38,19 +38,45 @@ int32_t round_even(float x) {
   return static_cast<int32_t>(std::bit_cast<uint32_t>(x + 0x1.8p23f) - 0x4b400000u);
 }
 
-// to_fp8_e4m3 without branches.
+// All ones where the condition holds: selects that the compiler cannot turn into branches, which would stop it from
+// making vectors of the loop.
+uint32_t mask(bool condition) {
+  return -static_cast<uint32_t>(condition);
+}
+
+// to_fp8_e4m3 of x.
 uint8_t encode(float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x), magnitude = u & 0x7fffffffu;
   const uint32_t rounded = (magnitude + 0x7ffffu + ((magnitude >> 20) & 1u) - 0x3c000000u) >> 20;
   const uint32_t small = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 16384.0f) - 0x46800000u;
-  uint32_t code = magnitude < 0x3c800000u ? small : rounded;
-  code = magnitude >= 0x43e00000u ? 0x7eu : code;
-  code = magnitude > kInfinity ? 0x7fu : code;
-  return static_cast<uint8_t>(code | (u >> 24 & 0x80u));
+  const uint32_t is_small = mask(magnitude < 0x3c800000u), is_large = mask(magnitude >= 0x43e00000u);
+  const uint32_t code = (small & is_small) | (rounded & ~is_small);
+  const uint32_t end = 0x7eu + static_cast<uint32_t>(magnitude > kInfinity);
+  return static_cast<uint8_t>((code & ~is_large) | (end & is_large) | (u >> 24 & 0x80u));
+}
+
+// Loops of their own: bytes may alias anything, so the compiler must be told that these do not. Codes of NaN and
+// infinity are arbitrary: the scale of their row or group is NaN.
+void fp8_codes(const float* __restrict x, int64_t count, float scale, uint8_t* __restrict codes) {
+  for (int64_t i = 0; i < count; ++i) codes[i] = encode(x[i] / scale);
+}
+
+// |x| * inverse is at most 127 and a rounding error.
+void int8_codes(const float* __restrict x, int64_t count, float inverse, uint8_t* __restrict codes) {
+  for (int64_t i = 0; i < count; ++i) codes[i] = static_cast<uint8_t>(round_even(x[i] * inverse) + kInt8Zero);
+}
+
+// x * inverse is from -8 to 8, which has no code.
+void int4_codes(const float* __restrict x, float inverse, uint32_t* __restrict codes) {
+  for (int64_t i = 0; i < kQuantGroup; ++i) {
+    const uint32_t code = static_cast<uint32_t>(round_even(x[i] * inverse) + kInt4Zero);
+    codes[i] = (code - (code >> 4)) & 15u;
+  }
 }
 
 // The codes' home: a row's panel and its lane there.
 struct Row {
+  Row(std::byte* p, int64_t l) : panel(p), lane(l) {}
   Row(const Matrix& w, int64_t row)
       : panel(static_cast<std::byte*>(const_cast<void*>(w.data)) + row / kPanel * quantized_panel_bytes(w.dtype, w.k)),
         lane(row % kPanel) {}
@@ -68,89 +94,133 @@ struct Row {
   int64_t lane;
 };
 
-void store_fp8(const Row& row, int64_t first, const uint8_t* codes, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) row.fp8_pair((first + i) / 2)[(first + i) % 2] = codes[i];
-}
+// Rows that are quantized together: 16 outputs of one panel, whose codes of the same k share cache lines.
+constexpr int64_t kBlockRows = 16;
 
-void store_int8(const Row& row, int64_t first, const uint8_t* codes, int64_t count) {
-  int64_t i = 0;
-  for (; i + 4 <= count; i += 4) std::memcpy(row.int8_four((first + i) / 4), codes + i, 4);
-  for (; i < count; ++i) row.int8_four((first + i) / 4)[i % 4] = codes[i];
-}
+// Codes of one block and chunk, row by row as they are computed; stored unit by unit, which fills whole lines.
+struct Block {
+  uint8_t codes[kBlockRows][kChunk];             // int4: four bytes of each eight elements
+  f16 scales[kBlockRows][kChunk / kQuantGroup];  // int4
+};
 
-void store_int4(const Row& row, int64_t group, const uint8_t* codes) {
-  for (int64_t s = 0; s < 4; ++s) {
-    uint8_t packed[4];
-    for (int64_t i = 0; i < 4; ++i) packed[i] = static_cast<uint8_t>(codes[8 * s + i] | codes[8 * s + 4 + i] << 4);
-    std::memcpy(row.int4_four(group, s), packed, sizeof packed);
+// Elements [at, at + count) of `rows` rows whose first is `row`; `at` is a multiple of the unit's elements.
+template <int64_t kUnitBytes, class Place>
+void store_units(const Block& block, int64_t rows, int64_t bytes, const Place& place) {
+  for (int64_t u = 0; u * kUnitBytes < bytes; ++u) {
+    // The last unit of a row may be short.
+    const int64_t size = std::min(kUnitBytes, bytes - u * kUnitBytes);
+    for (int64_t r = 0; r < rows; ++r) {
+      if (size == kUnitBytes)
+        std::memcpy(place(u, r), block.codes[r] + u * kUnitBytes, kUnitBytes);
+      else
+        std::memcpy(place(u, r), block.codes[r] + u * kUnitBytes, static_cast<size_t>(size));
+    }
   }
+}
+
+void store_block(const Block& block, const Matrix& w, int64_t row, int64_t rows, int64_t at, int64_t count) {
+  const Row first(w, row);
+  const auto lane = [&](int64_t r) { return Row{first.panel, first.lane + r}; };
+  if (w.dtype == DType::fp8_e4m3) {
+    store_units<2>(block, rows, count, [&](int64_t u, int64_t r) { return lane(r).fp8_pair(at / 2 + u); });
+  } else if (w.dtype == DType::int8) {
+    store_units<4>(block, rows, count, [&](int64_t u, int64_t r) { return lane(r).int8_four(at / 4 + u); });
+  } else {
+    const int64_t groups = (count + kQuantGroup - 1) / kQuantGroup, group = at / kQuantGroup;
+    store_units<4>(block, rows, groups * 16,
+                   [&](int64_t u, int64_t r) { return lane(r).int4_four(group + u / 4, u % 4); });
+    for (int64_t g = 0; g < groups; ++g)
+      for (int64_t r = 0; r < rows; ++r) std::memcpy(lane(r).int4_scale(group + g), &block.scales[r][g], 2);
+  }
+}
+
+// The value of largest magnitude, with its sign; of two that differ in sign only the negative one. As integers the bits
+// of numbers without their sign order like magnitudes, and the sign as the lowest bit breaks ties.
+float extreme_of(const float (&x)[kQuantGroup]) {
+  uint32_t most = 0;
+  for (float v : x) {
+    const uint32_t u = std::bit_cast<uint32_t>(v), key = u << 1 | u >> 31;
+    most = key > most ? key : most;
+  }
+  return std::bit_cast<float>(most >> 1 | most << 31);
 }
 
 // One scale per group: the value of largest magnitude becomes -8, the end of the range that has no counterpart.
-void quantize_int4_group(const Row& row, int64_t group, const float* x, int64_t count) {
-  float padded[kQuantGroup] = {};
-  std::copy(x, x + count, padded);
-  float extreme = 0.0f;
-  for (float v : padded) extreme = std::fabs(v) > std::fabs(extreme) ? v : extreme;
+f16 quantize_int4_group(const float (&x)[kQuantGroup], uint8_t* bytes) {
   constexpr float kMaxF16 = 65504.0f;
-  f16 scale = to_f16(std::clamp(extreme / -8.0f, -kMaxF16, kMaxF16));
+  const f16 scale = to_f16(std::clamp(extreme_of(x) / -8.0f, -kMaxF16, kMaxF16));
   const float step = to_f32(scale), inverse = step == 0.0f ? 0.0f : 1.0f / step;
-  uint8_t codes[kQuantGroup];
-  for (int64_t i = 0; i < kQuantGroup; ++i) {
-    // Comparisons that NaN fails give the lower end.
-    const float q = padded[i] * inverse;
-    codes[i] = static_cast<uint8_t>(round_even(q > -8.0f ? std::min(q, 7.0f) : -8.0f) + kInt4Zero);
+  uint32_t codes[kQuantGroup];
+  int4_codes(x, inverse, codes);
+  for (int64_t s = 0; s < 4; ++s) {
+    const uint32_t* c = codes + 8 * s;
+    // Byte i: the code of k = i below that of k = 4 + i.
+    const uint32_t low = c[0] | c[1] << 8 | c[2] << 16 | c[3] << 24, high = c[4] | c[5] << 8 | c[6] << 16 | c[7] << 24;
+    const uint32_t packed = low | high << 4;
+    std::memcpy(bytes + 4 * s, &packed, sizeof packed);
   }
-  if (max_magnitude(padded, kQuantGroup) >= kInfinity) scale = to_f16(std::numeric_limits<float>::quiet_NaN());
-  std::memcpy(row.int4_scale(group), &scale, sizeof scale);
-  store_int4(row, group, codes);
+  return max_magnitude(x, kQuantGroup) < kInfinity ? scale : to_f16(std::numeric_limits<float>::quiet_NaN());
+}
+
+// What elements of a row are divided by (fp8) or multiplied with (int8) to become codes; writes the scale.
+float divisor_of_row(const Matrix& w, int64_t row, uint32_t most) {
+  const float largest = std::bit_cast<float>(most);
+  float& scale = output_scales(w)[row];
+  if (w.dtype == DType::fp8_e4m3) {
+    scale = most >= kInfinity ? std::numeric_limits<float>::quiet_NaN() : fp8_scale(largest);
+    return scale;
+  }
+  const bool zero = largest < kQuantLeast;
+  scale = most >= kInfinity ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : largest / 127.0f;
+  return zero ? 0.0f : 127.0f / largest;
 }
 
 template <class Src>
-void quantize_row(const std::byte* src, const Matrix& w, int64_t index) {
-  const Row row(w, index);
+void quantize_block(const std::byte* src, const Matrix& w, int64_t row, int64_t rows) {
   const int64_t k = w.k;
   float x[kChunk];
-  const auto for_chunks = [&](auto&& f) {
-    for (int64_t at = 0; at < k; at += kChunk) {
-      const int64_t count = std::min(kChunk, k - at);
-      widen<Src>(src + at * static_cast<int64_t>(sizeof(Src)), count, x);
-      f(at, count);
-    }
+  const auto read = [&](int64_t r, int64_t at, int64_t count) {
+    widen<Src>(src + (r * k + at) * static_cast<int64_t>(sizeof(Src)), count, x);
   };
-  if (w.dtype == DType::int4) {
-    for_chunks([&](int64_t at, int64_t count) {
-      for (int64_t i = 0; i < count; i += kQuantGroup)
-        quantize_int4_group(row, (at + i) / kQuantGroup, x + i, std::min(kQuantGroup, count - i));
-    });
-    return;
-  }
-  uint32_t most = 0;
-  for_chunks([&](int64_t, int64_t count) { most = std::max(most, max_magnitude(x, count)); });
-  uint8_t codes[kChunk];
-  if (w.dtype == DType::fp8_e4m3) {
-    const float scale =
-        most >= kInfinity ? std::numeric_limits<float>::quiet_NaN() : fp8_scale(std::bit_cast<float>(most));
-    output_scales(w)[index] = scale;
-    for_chunks([&](int64_t at, int64_t count) {
-      for (int64_t i = 0; i < count; ++i) codes[i] = encode(x[i] / scale);
-      store_fp8(row, at, codes, count);
-    });
-    return;
-  }
-  const float largest = std::bit_cast<float>(most);
-  const bool zero = largest < kQuantLeast;
-  const float inverse = zero ? 0.0f : 127.0f / largest;
-  output_scales(w)[index] = most >= kInfinity ? std::numeric_limits<float>::quiet_NaN()
-                            : zero            ? 0.0f
-                                              : largest / 127.0f;
-  for_chunks([&](int64_t at, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
-      const float q = x[i] * inverse;
-      codes[i] = static_cast<uint8_t>(round_even(q > -127.0f ? std::min(q, 127.0f) : -127.0f) + kInt8Zero);
+  float divisor[kBlockRows] = {};
+  if (w.dtype != DType::int4)
+    for (int64_t r = 0; r < rows; ++r) {
+      uint32_t most = 0;
+      for (int64_t at = 0; at < k; at += kChunk) {
+        const int64_t count = std::min(kChunk, k - at);
+        read(r, at, count);
+        most = std::max(most, max_magnitude(x, count));
+      }
+      divisor[r] = divisor_of_row(w, row + r, most);
     }
-    store_int8(row, at, codes, count);
-  });
+  Block block;
+  for (int64_t at = 0; at < k; at += kChunk) {
+    const int64_t count = std::min(kChunk, k - at);
+    for (int64_t r = 0; r < rows; ++r) {
+      read(r, at, count);
+      if (w.dtype == DType::fp8_e4m3) {
+        fp8_codes(x, count, divisor[r], block.codes[r]);
+      } else if (w.dtype == DType::int8) {
+        int8_codes(x, count, divisor[r], block.codes[r]);
+      } else {
+        std::fill(x + count, x + (count + kQuantGroup - 1) / kQuantGroup * kQuantGroup, 0.0f);
+        for (int64_t g = 0; g * kQuantGroup < count; ++g)
+          block.scales[r][g] = quantize_int4_group(reinterpret_cast<const float(&)[kQuantGroup]>(x[g * kQuantGroup]),
+                                                   block.codes[r] + g * 16);
+      }
+    }
+    store_block(block, w, row, rows, at, count);
+  }
+}
+
+// Calls f(first row of the source, rows) for blocks that lie within 16 outputs of a panel.
+template <class F>
+void for_each_block(const PackParams& p, F&& f) {
+  for (int64_t i = 0; i < p.rows;) {
+    const int64_t count = std::min(p.rows - i, kBlockRows - (p.dst_row + i) % kBlockRows);
+    f(i, count);
+    i += count;
+  }
 }
 
 template <class Src>
@@ -167,8 +237,9 @@ Status pack_from(const PackParams& p) {
   if (p.target == PackTarget::scales)
     pack_scales<Src>(p);
   else
-    for (int64_t i = 0; i < p.rows; ++i)
-      quantize_row<Src>(static_cast<const std::byte*>(p.src) + i * row_bytes, p.dst, p.dst_row + i);
+    for_each_block(p, [&](int64_t i, int64_t rows) {
+      quantize_block<Src>(static_cast<const std::byte*>(p.src) + i * row_bytes, p.dst, p.dst_row + i, rows);
+    });
   return {};
 }
 
@@ -176,8 +247,17 @@ Status pack_codes(const PackParams& p) {
   if (p.dst.dtype != DType::fp8_e4m3 || p.target != PackTarget::values)
     return fail(Code::unsupported, "Codes of fp8_e4m3 fit a matrix of fp8_e4m3 only, this one is %s",
                 dtype_name(p.dst.dtype));
-  for (int64_t i = 0; i < p.rows; ++i)
-    store_fp8(Row(p.dst, p.dst_row + i), 0, static_cast<const uint8_t*>(p.src) + i * p.dst.k, p.dst.k);
+  const auto* codes = static_cast<const uint8_t*>(p.src);
+  const int64_t k = p.dst.k;
+  for_each_block(p, [&](int64_t i, int64_t rows) {
+    Block block;
+    for (int64_t at = 0; at < k; at += kChunk) {
+      const int64_t count = std::min(kChunk, k - at);
+      for (int64_t r = 0; r < rows; ++r)
+        std::memcpy(block.codes[r], codes + (i + r) * k + at, static_cast<size_t>(count));
+      store_block(block, p.dst, p.dst_row + i, rows, at, count);
+    }
+  });
   return {};
 }
 
