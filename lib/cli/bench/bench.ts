@@ -3,6 +3,7 @@
 import { Command } from 'commander';
 import { kernelsCommand } from './kernels.ts';
 import { latencyCommand } from './latency.ts';
+import { qualityCommand } from './quality.ts';
 
 export function benchCommand(): Command {
   const command = new Command('bench').description('measure kernels and models on this machine').addHelpText(
@@ -11,9 +12,10 @@ export function benchCommand(): Command {
 Examples:
   swiftkv bench kernels --filter linear
   swiftkv bench latency random:llama-3.2-1b --pp 512 --depth 0
+  swiftkv bench quality embedded:base
 `,
   );
-  for (const one of [kernelsCommand(), latencyCommand()]) {
+  for (const one of [kernelsCommand(), latencyCommand(), qualityCommand()]) {
     command.addCommand(one.exitOverride().showHelpAfterError('(see --help)'));
   }
   return command;
