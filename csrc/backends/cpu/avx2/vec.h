@@ -32,6 +32,17 @@ struct Vec : simd::Lanes<8> {
     return reinterpret_cast<U8>(_mm_cvtsi128_si64(_mm_packus_epi16(words, words)));
   }
 
+  // The instruction multiplies unsigned bytes by signed ones and saturates sums of two to 16 bits: |w| by a with w's
+  // sign stays below.
+  using Int8Sums = I32;
+  static inline I32 add_products(I32 sums, S8 w, S8 a) {
+    const __m256i weights = reinterpret_cast<__m256i>(w);
+    const __m256i pairs =
+        _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(reinterpret_cast<__m256i>(a), weights));
+    return sums + reinterpret_cast<I32>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static inline I32 total(I32 sums) { return sums; }
+
   static inline void transpose(U32 (&rows)[8]) {
     __m256 quad[8];
     for (int i = 0; i < 8; i += 4) {

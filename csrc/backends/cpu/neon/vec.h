@@ -30,6 +30,17 @@ struct Vec : simd::Lanes<4> {
     return reinterpret_cast<U8>(vget_lane_u32(vreinterpret_u32_u8(bytes), 0));
   }
 
+  // Sums of neighbouring pairs; each vector holds two outputs.
+  struct Int8Sums {
+    int32x4_t low, high;
+  };
+  static inline Int8Sums add_products(Int8Sums sums, S8 w, S8 a) {
+    const auto weights = reinterpret_cast<int8x16_t>(w), x = reinterpret_cast<int8x16_t>(a);
+    return {vpadalq_s16(sums.low, vmull_s8(vget_low_s8(weights), vget_low_s8(x))),
+            vpadalq_s16(sums.high, vmull_high_s8(weights, x))};
+  }
+  static inline I32 total(Int8Sums sums) { return reinterpret_cast<I32>(vpaddq_s32(sums.low, sums.high)); }
+
   static inline void transpose(U32 (&rows)[4]) {
     const auto a = reinterpret_cast<uint32x4_t>(rows[0]), b = reinterpret_cast<uint32x4_t>(rows[1]);
     const auto c = reinterpret_cast<uint32x4_t>(rows[2]), d = reinterpret_cast<uint32x4_t>(rows[3]);

@@ -1,14 +1,13 @@
 // y = a W^T + bias, or y += a W^T + bias.
 #pragma once
 
-#include "backends/cpu/scalar/ops.h"
 #include "backends/cpu/simd/gemm.h"
 #include "backends/cpu/simd/visit_float.h"
 
 namespace swiftkv::cpu::simd {
 
 static inline Gemm gemm_of(const LinearParams& p, int threads) {
-  return {p.a.data, p.w, plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, 1, threads)};
+  return {p.a, p.w, p.fp8_activations, plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, 1, threads)};
 }
 
 // For every row count: the bias is added to the finished sum, and that to the old y.
@@ -31,13 +30,11 @@ static void store_rows(const LinearParams& p, int64_t row, int64_t rows, int64_t
 
 template <class V>
 static size_t linear_scratch(const LinearParams& p, int threads) {
-  if (is_quantized(p.w.dtype)) return 0;
   return p.rows == 0 ? 0 : gemm_scratch<V>(gemm_of(p, threads), threads);
 }
 
 template <class V>
 static Status linear(const LinearParams& p, const Context& ctx) {
-  if (is_quantized(p.w.dtype)) return scalar::linear(p, ctx);
   if (p.rows == 0) return {};
   gemm<V>(gemm_of(p, ctx.threads), ctx.scratch, ctx,
           [&](int64_t row, int64_t rows, int64_t column, int64_t columns, const float* tile, int64_t stride) {

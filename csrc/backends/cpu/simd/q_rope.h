@@ -1,25 +1,22 @@
 // Queries of a layer that owns no cache: projection, bias, rotation.
 #pragma once
 
-#include "backends/cpu/scalar/ops.h"
 #include "backends/cpu/simd/gemm.h"
 #include "backends/cpu/simd/heads.h"
 
 namespace swiftkv::cpu::simd {
 
 static inline Gemm gemm_of(const QRopeParams& p, int threads) {
-  return {p.a.data, p.w, plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads)};
+  return {p.a, p.w, p.fp8_activations, plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads)};
 }
 
 template <class V>
 static size_t q_rope_scratch(const QRopeParams& p, int threads) {
-  if (is_quantized(p.w.dtype)) return scalar::q_rope_scratch(p, threads);
   return p.rows == 0 ? 0 : gemm_scratch<V>(gemm_of(p, threads), threads);
 }
 
 template <class V>
 static Status q_rope(const QRopeParams& p, const Context& ctx) {
-  if (is_quantized(p.w.dtype)) return scalar::q_rope(p, ctx);
   if (p.rows == 0) return {};
   const int64_t hd = p.head_dim;
   gemm<V>(gemm_of(p, ctx.threads), ctx.scratch, ctx,

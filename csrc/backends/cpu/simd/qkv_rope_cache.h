@@ -1,7 +1,6 @@
 // q, k and v of a layer in one product: bias and rotation, then q to its tensor, k and v straight to their pages.
 #pragma once
 
-#include "backends/cpu/scalar/ops.h"
 #include "backends/cpu/simd/gemm.h"
 #include "backends/cpu/simd/heads.h"
 #include "backends/cpu/simd/kv_store.h"
@@ -9,7 +8,7 @@
 namespace swiftkv::cpu::simd {
 
 static inline Gemm gemm_of(const QkvRopeCacheParams& p, int threads) {
-  return {p.a.data, p.w, plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads)};
+  return {p.a, p.w, p.fp8_activations, plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads)};
 }
 
 // x: the finished sums of head `head`, counted over q, k and v.
@@ -27,13 +26,11 @@ static void store_head(const QkvRopeCacheParams& p, int64_t row, int64_t head, f
 
 template <class V>
 static size_t qkv_rope_cache_scratch(const QkvRopeCacheParams& p, int threads) {
-  if (is_quantized(p.w.dtype)) return scalar::qkv_rope_cache_scratch(p, threads);
   return p.rows == 0 ? 0 : gemm_scratch<V>(gemm_of(p, threads), threads);
 }
 
 template <class V>
 static Status qkv_rope_cache(const QkvRopeCacheParams& p, const Context& ctx) {
-  if (is_quantized(p.w.dtype)) return scalar::qkv_rope_cache(p, ctx);
   if (p.rows == 0) return {};
   const int64_t hd = p.head_dim;
   gemm<V>(gemm_of(p, ctx.threads), ctx.scratch, ctx,

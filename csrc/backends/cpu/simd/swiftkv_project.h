@@ -1,7 +1,6 @@
 // SingleInputKV: one norm, then K and V of every later cache in one product over all groups.
 #pragma once
 
-#include "backends/cpu/scalar/ops.h"
 #include "backends/cpu/simd/gemm.h"
 #include "backends/cpu/simd/heads.h"
 #include "backends/cpu/simd/kv_store.h"
@@ -12,13 +11,13 @@ namespace swiftkv::cpu::simd {
 // Rows normed by one claim: 8 rows of 2048 are 64 KiB, a few microseconds.
 inline constexpr int64_t kNormRows = 8;
 
-static inline Gemm gemm_of(const SwiftkvProjectParams& p, const void* z, int threads) {
-  return {z, p.w, plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads)};
+static inline Gemm gemm_of(const SwiftkvProjectParams& p, void* z, int threads) {
+  return {{z, z_dtype(p)}, p.w, p.fp8_activations, plan_gemm(p.w.dtype, p.rows, p.w.n, p.w.k, p.head_dim, threads)};
 }
 
-// z [rows, d] in the weights' dtype, rounded up so that what lies behind it stays aligned.
+// z [rows, d] in z_dtype, rounded up so that what lies behind it stays aligned.
 static inline size_t z_bytes(const SwiftkvProjectParams& p) {
-  return static_cast<size_t>(div_up(p.rows * p.dim * dtype_bytes(p.w.dtype), 64) * 64);
+  return static_cast<size_t>(div_up(p.rows * p.dim * dtype_bytes(z_dtype(p)), 64) * 64);
 }
 
 template <class V, class Z>
@@ -44,16 +43,14 @@ static void store_head(const SwiftkvProjectParams& p, int64_t row, int64_t head,
 
 template <class V>
 static size_t swiftkv_project_scratch(const SwiftkvProjectParams& p, int threads) {
-  if (is_quantized(p.w.dtype)) return scalar::swiftkv_project_scratch(p, threads);
   return p.rows == 0 ? 0 : z_bytes(p) + gemm_scratch<V>(gemm_of(p, nullptr, threads), threads);
 }
 
 template <class V>
 static Status swiftkv_project(const SwiftkvProjectParams& p, const Context& ctx) {
-  if (is_quantized(p.w.dtype)) return scalar::swiftkv_project(p, ctx);
   if (p.rows == 0) return {};
   std::byte* z = ctx.scratch;
-  visit_float(p.w.dtype, [&]<class Z>(Z) { norm_rows<V>(p, reinterpret_cast<Z*>(z), ctx); });
+  visit_float(z_dtype(p), [&]<class Z>(Z) { norm_rows<V>(p, reinterpret_cast<Z*>(z), ctx); });
   const int64_t hd = p.head_dim;
   gemm<V>(gemm_of(p, z, ctx.threads), z + z_bytes(p), ctx,
           [&](int64_t row, int64_t rows, int64_t column, int64_t columns, float* tile, int64_t stride) {

@@ -9,6 +9,9 @@
 //   Bf16Dot                          how it multiplies bf16 panels (product.h)
 //   F32 fmadd(F32 a, F32 b, F32 c)   a * b + c, rounded once; the same for F64
 //   U32 widen(U16), U32 widen(U8)
+//   Int8Sums add_products(Int8Sums, S8 w, S8 a), I32 total(Int8Sums)   sums of w * a over the four bytes of each lane;
+//   a
+//                                    is not below -127. Int8Sums{} is zero
 //   U16 narrow16(U32), U8 narrow8(U32)   of lanes that fit
 //   void transpose(U32 (&rows)[N])
 // Arithmetic is the operators of GNU vectors: `mask ? a : b` selects lanes, and a comparison is a mask.
@@ -29,6 +32,7 @@ struct Lanes {
   using I32 [[gnu::vector_size(N * 4)]] = int32_t;
   using U16 [[gnu::vector_size(N * 2)]] = uint16_t;
   using U8 [[gnu::vector_size(N)]] = uint8_t;
+  using S8 [[gnu::vector_size(N * 4)]] = int8_t;
   using HalfF32 [[gnu::vector_size(N * 2)]] = float;
   using F64 [[gnu::vector_size(N * 4)]] = double;
   using U64 [[gnu::vector_size(N * 4)]] = uint64_t;
@@ -101,6 +105,16 @@ static inline typename V::F32 load(const float* p) {
 template <class V>
 static inline typename V::F32 load(const bf16* p) {
   return as_f32<V>(V::widen(read<typename V::U16>(p)) << 16);
+}
+
+// Exponent and mantissa moved to those of f32 are the value times 2^-112, subnormals included.
+template <class V>
+static inline typename V::F32 load(const f16* p) {
+  using U32 = typename V::U32;
+  const U32 h = V::widen(read<typename V::U16>(p)), magnitude = h & 0x7fffu;
+  const U32 scaled = as_bits<V>(as_f32<V>(magnitude << 13) * 0x1p112f);
+  const U32 value = magnitude >= 0x7c00u ? magnitude << 13 | 0x7f800000u : scaled;
+  return as_f32<V>(value | (h & 0x8000u) << 16);
 }
 
 template <class V>
