@@ -60,6 +60,26 @@ TEST_CASE("gemm plan: fewer rows never need more scratch") {
   }
 }
 
+TEST_CASE("gemm plan: quantized weights count their own bytes, and blocks of widened codes grow with the rows only") {
+  CHECK(cpu::avx512::gemm_panel_bytes(DType::bf16, 33) == 17 * 256);
+  CHECK(cpu::avx512::gemm_panel_bytes(DType::fp8_e4m3, 33) == 17 * 128);
+  CHECK(cpu::avx512::gemm_panel_bytes(DType::int8, 33) == 9 * 256);
+  CHECK(cpu::avx512::gemm_panel_bytes(DType::int4, 33) == 2 * 1152);
+  for (DType dtype : {DType::fp8_e4m3, DType::int8, DType::int4}) {
+    size_t before = 0;
+    for (int64_t rows = 1; rows <= 1030; ++rows) {
+      const GemmPlan plan = plan_gemm(dtype, rows, 24 * 64, 640, 64, 2);
+      REQUIRE(cpu::avx512::plan_scratch(plan, 2) >= before);
+      before = cpu::avx512::plan_scratch(plan, 2);
+      // Where strips share a block, it has room for all steps of a pass and the one that an odd k leaves over.
+      const bool shared = dtype == DType::fp8_e4m3 && rows > cpu::avx512::kRowTile;
+      REQUIRE(plan.block_bytes == (shared ? (plan.step_block + 1) * cpu::avx512::kStepBytes : 0));
+    }
+    CHECK(plan_gemm(dtype, 1, 128256, 2048, 1, 2).pieces() >= 16);
+    CHECK(plan_gemm(dtype, 1, 256, 128, 1, 2).pieces() == 1);
+  }
+}
+
 TEST_CASE("gemm plan: large products leave every thread several pieces, small ones are not torn apart") {
   for (int threads : kThreads) {
     CHECK(plan_gemm(DType::bf16, 1, 128256, 2048, 1, threads).pieces() >= 8 * threads);

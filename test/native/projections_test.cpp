@@ -47,8 +47,21 @@ void skip_padding(ExactHeads& e, const std::vector<int32_t>& slots) {
 
 struct Types {
   DType weights, q;
+  DType a = weights;
 };
-const Types kTypes[] = {{DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}};
+const Types kTypes[] = {{DType::f32, DType::f32},
+                        {DType::bf16, DType::bf16},
+                        {DType::bf16, DType::f32},
+                        {DType::fp8_e4m3, DType::bf16, DType::bf16},
+                        {DType::fp8_e4m3, DType::f32, DType::f32}};
+// Their activations are quantized: sums are those of linear, whose test says what they are.
+const Types kIntegerTypes[] = {{DType::int8, DType::bf16, DType::bf16}, {DType::int4, DType::f32, DType::f32}};
+
+std::vector<Types> all_types() {
+  std::vector<Types> types(std::begin(kTypes), std::end(kTypes));
+  types.insert(types.end(), std::begin(kIntegerTypes), std::end(kIntegerTypes));
+  return types;
+}
 
 // ---- qkv_rope_cache ----
 
@@ -58,7 +71,7 @@ struct Qkv {
         heads(h),
         rows(num_rows),
         d(width),
-        a(types.weights, random_values(rng, rows * d)),
+        a(types.a, random_values(rng, rows * d)),
         w(types.weights, Layout::panels, (h.num_heads + 2 * h.num_kv_heads) * h.head_dim, d,
           random_values(rng, (h.num_heads + 2 * h.num_kv_heads) * h.head_dim * d)),
         bias(random_values(rng, w.matrix.n)),
@@ -138,7 +151,7 @@ TEST_CASE("qkv_rope_cache: q and pages have the same bits in any chunking and wi
   for_each_level([](cpu::CpuLevel level) {
     for (const HeadShape& heads : {HeadShape{4, 2, 64}, HeadShape{5, 1, 80}, HeadShape{2, 2, 8}})
       for (const CacheKind& kind : kCacheKinds)
-        for (const Types& types : kTypes) {
+        for (const Types& types : all_types()) {
           INFO("hd ", heads.head_dim, " cache ", text(kind.name), " w ", text(dtype_name(types.weights)));
           Qkv p(heads, kind, types, 35, 129, 2);
           const QkvRopeCacheParams whole = p.params(0, p.rows);
@@ -183,7 +196,7 @@ TEST_CASE("q_rope equals double sums, and its rows do not depend on chunks or th
         INFO("Hq ", heads.num_heads, " hd ", heads.head_dim, " w ", text(dtype_name(types.weights)), " q ",
              text(dtype_name(types.q)));
         Rng rng(4);
-        const Tensor a(types.weights, random_values(rng, rows * d));
+        const Tensor a(types.a, random_values(rng, rows * d));
         const Weights w(types.weights, Layout::panels, width, d, random_values(rng, width * d));
         const std::vector<float> bias = random_values(rng, width), rope = rope_rows(kPositions, heads.head_dim);
         const std::vector<int32_t> positions = random_positions(rows, rng);
@@ -212,6 +225,7 @@ TEST_CASE("q_rope and qkv_rope_cache give the same bits for the same query weigh
   for_each_level([](cpu::CpuLevel level) {
     const LevelDevice device(level, 2);
     for (const Types& types : kTypes) {
+      if (is_quantized(types.weights)) continue;  // values that are quantized anew have other scales
       const HeadShape heads{4, 2, 80};
       Qkv p(heads, kCacheKinds[0], types, 18, 100, 5);
       const QkvRopeCacheParams params = p.params(0, p.rows);
@@ -293,7 +307,7 @@ TEST_CASE("swiftkv_project writes keys and values of all groups as double sums o
     const LevelDevice device(level, 2);
     for (const HeadShape& heads : kHeadShapes)
       for (const CacheKind& kind : kCacheKinds)
-        for (DType weights : {DType::f32, DType::bf16}) {
+        for (DType weights : {DType::f32, DType::bf16, DType::fp8_e4m3}) {
           if (kind.scales == KvScales::per_head) continue;  // saturates at these scales
           const int32_t groups = 1 + heads.num_heads % 3;
           INFO("Hk ", heads.num_kv_heads, " hd ", heads.head_dim, " groups ", groups, " cache ", text(kind.name), " w ",
@@ -314,7 +328,7 @@ TEST_CASE("swiftkv_project writes keys and values of all groups as double sums o
               z.push_back(static_cast<float>(static_cast<double>(p.x[static_cast<size_t>(row * p.d + i)]) * r *
                                              static_cast<double>(p.norm[static_cast<size_t>(i)])));
           }
-          const Tensor rounded(weights, z);
+          const Tensor rounded(weights == DType::bf16 ? DType::bf16 : DType::f32, z);
           for (int32_t g = 0; g < groups; ++g) {
             std::vector<float> k, v;
             read_slots(p.caches[static_cast<size_t>(g)], p.slots, k, v);
@@ -337,7 +351,7 @@ TEST_CASE("swiftkv_project: pages have the same bytes in any chunking and with a
   for_each_level([](cpu::CpuLevel level) {
     for (const HeadShape& heads : {HeadShape{4, 2, 64}, HeadShape{3, 3, 24}, HeadShape{5, 1, 80}})
       for (const CacheKind& kind : kCacheKinds)
-        for (DType weights : {DType::f32, DType::bf16}) {
+        for (DType weights : {DType::f32, DType::bf16, DType::fp8_e4m3, DType::int8, DType::int4}) {
           INFO("hd ", heads.head_dim, " cache ", text(kind.name), " w ", text(dtype_name(weights)));
           Project p(heads, kind, weights, 2, 35, 130, 7);
           p.run(LevelDevice(level), 0, p.rows);

@@ -97,19 +97,27 @@ static inline GemmRows<int8_t> prepare_int8_rows(const Gemm& g, std::byte* out, 
   return {codes, stride, scales};
 }
 
+// The pairs of codes of the outputs from `lane` on; four neighbours lie together.
+template <class V>
+static inline typename V::U8Pairs fp8_pairs(const std::byte* step, int64_t lane) {
+  if constexpr (V::kLanes == 4) {
+    return read<typename V::U8Pairs>(step + fp8_place(lane, 0));
+  } else {
+    static_assert(V::kLanes == 8);
+    // Put together in a register: a load cannot take what two stores have just written.
+    using Fours [[gnu::vector_size(16)]] = uint64_t;
+    const Fours fours = {read<uint64_t>(step + fp8_place(lane, 0)), read<uint64_t>(step + fp8_place(lane + 4, 0))};
+    return reinterpret_cast<typename V::U8Pairs>(fours);
+  }
+}
+
 // `steps` of fp8 codes as pairs of bf16.
 template <class V>
 static void widen_block(const std::byte* codes, int64_t steps, uint32_t* out) {
-  using U32 = typename V::U32;
   for (int64_t i = 0; i < steps; ++i, codes += kFp8StepBytes, out += kPanel) {
 #pragma GCC unroll 16
     for (int64_t lane = 0; lane < kPanel; lane += V::kLanes) {
-      typename V::U16 pairs;  // four neighbours at a time lie together
-      for (int64_t j = 0; j < V::kLanes; j += 4)
-        __builtin_memcpy(reinterpret_cast<std::byte*>(&pairs) + 2 * j, codes + fp8_place(lane + j, 0), 8);
-      const U32 both = V::widen(pairs);
-      const U32 even = as_bits<V>(decode_fp8<V>(both & 0xffu)), odd = as_bits<V>(decode_fp8<V>(both >> 8));
-      write(out + lane, even >> 16 | (odd & 0xffff0000u));
+      write(out + lane, widen_fp8_pairs<V>(fp8_pairs<V>(codes, lane)));
     }
   }
 }

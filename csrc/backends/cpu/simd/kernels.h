@@ -33,7 +33,7 @@ static constexpr Kernels kKernels{
     .kv_quantize = kv_quantize<V>,
     .kv_dequantize = scalar::kv_dequantize,  // no part of a step
     .copy_blocks = scalar::copy_blocks,      // one memcpy a block
-    .quantize_rows = scalar::quantize_rows,  // no part of a step before fp8 activations
+    .quantize_rows = scalar::quantize_rows,  // no part of a step: products quantize their own rows
     .rope_table = scalar::rope_table,        // once per model, and the same angles at every level
     .copy_rows = scalar::copy_rows,          // no part of a step
     .linear_scratch = linear_scratch<V>,

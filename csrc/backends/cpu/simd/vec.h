@@ -33,6 +33,8 @@ struct Lanes {
   using U16 [[gnu::vector_size(N * 2)]] = uint16_t;
   using U8 [[gnu::vector_size(N)]] = uint8_t;
   using S8 [[gnu::vector_size(N * 4)]] = int8_t;
+  using I16Pairs [[gnu::vector_size(N * 4)]] = int16_t;
+  using U8Pairs [[gnu::vector_size(N * 2)]] = uint8_t;
   using HalfF32 [[gnu::vector_size(N * 2)]] = float;
   using F64 [[gnu::vector_size(N * 4)]] = double;
   using U64 [[gnu::vector_size(N * 4)]] = uint64_t;
@@ -93,6 +95,19 @@ static inline typename V::F32 decode_fp8(typename V::U32 codes) {
   const U32 scaled = as_bits<V>(as_f32<V>(magnitude << 20) * 0x1p120f);
   const U32 value = magnitude == 0x7fu ? U32{} + 0x7fc00000u : scaled;
   return as_f32<V>(value | (codes & 0x80u) << 24);
+}
+
+// Codes two a lane as bf16 pairs, exactly. A code's magnitude m stands for the bf16 of bits 0x3c00 + 16 m; below 8 it
+// is subnormal and gains an exponent for each bit that it lacks: 0x3b80 + 32 m, 0x3b00 + 64 m, 0x3a80 + 128 m. The
+// right one is the least.
+template <class V>
+static inline typename V::U32 widen_fp8_pairs(typename V::U8Pairs codes) {
+  using I16 = typename V::I16Pairs;
+  const auto least = [](I16 a, I16 b) { return a < b ? a : b; };
+  const I16 wide = __builtin_convertvector(codes, I16), m = wide & 0x7f;
+  const I16 bits = least(least((m << 4) + 0x3c00, (m << 5) + 0x3b80), least((m << 6) + 0x3b00, (m << 7) + 0x3a80));
+  const I16 number = (bits & (m > 0)) | ((m == 0x7f) & 0x7fc0);
+  return reinterpret_cast<typename V::U32>(number | ((wide & 0x80) << 8));
 }
 
 // ---- loads and stores that convert ----
