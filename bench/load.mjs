@@ -4,7 +4,7 @@
 //                       [--threads N] [--isa LEVEL] [--dir FOLDER]
 // Writes a checkpoint of the model's shape, two shards of arbitrary numbers, to FOLDER (a new one in the system's folder for
 // temporary files, removed at the end), then loads it in a process of its own for every round, dtypes in turns. The same
-// bytes are read by plain reads in the same rounds: what loading is compared with.
+// bytes are read by plain reads in the same rounds, and as much new memory is touched: what loading is compared with.
 
 import { fork } from 'node:child_process';
 import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
@@ -17,6 +17,7 @@ import { writeSafetensors } from '../dist/checkpoint/write-safetensors.js';
 import { Engine } from '../dist/index.js';
 import { architectures } from '../dist/model/architectures.js';
 import { parseRandomModel } from '../dist/model/random.js';
+import { native } from '../dist/native/load.js';
 import { formatOthers, formatSpread, median, withOthers } from './common.mjs';
 
 const MiB = 2 ** 20;
@@ -25,7 +26,12 @@ const shards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safete
 const elementBytes = { bf16: 2, f16: 2, f32: 4 };
 
 if (process.env.SWIFTKV_BENCH_LOAD_CHILD === undefined) await compare();
-else process.on('message', async (task) => process.send(await (task.abortAfter ? abortedLoad(task) : load(task))));
+else process.on('message', async (task) => process.send(await answer(task)));
+
+function answer(task) {
+  if (task.touch !== undefined) return touchMemory(task.touch);
+  return task.abortAfter ? abortedLoad(task) : load(task);
+}
 
 async function compare() {
   const { values } = parseArgs({
@@ -47,20 +53,24 @@ async function compare() {
     const dtypes = values['weight-dtype'].split(',');
     const results = new Map(dtypes.map((dtype) => [dtype, []]));
     const reads = [];
+    const touches = [];
     const others = [];
     const options = {
       ...(values.threads && { threads: Number(values.threads) }),
       ...(values.isa && { isa: values.isa }),
     };
     for (let round = 0; round < Number(values.rounds); round++) {
-      reads.push(await plainRead(dir));
+      reads.push(bytes / (await plainRead(dir)) / 1e6);
+      touches.push(bytes / (await inChild({ touch: bytes })).ms / 1e6);
       for (const weightDtype of dtypes) {
         const { value, others: share } = await withOthers(() => inChild({ dir, options: { ...options, weightDtype } }));
         results.get(weightDtype).push(value);
         others.push(share);
       }
     }
-    print(bytes, reads, results, others);
+    console.log(`plain reads of both shards: ${formatSpread(reads, 'GB/s', 2)}`);
+    console.log(`pages of as much new memory: ${formatSpread(touches, 'GB/s', 2)}`);
+    print(bytes, median(reads), results, others);
     const slowest = median(results.get(dtypes[0]).map(({ ms }) => ms));
     for (const part of [0.1, 0.5, 0.9]) {
       const abortAfter = slowest * part;
@@ -73,14 +83,7 @@ async function compare() {
   }
 }
 
-function print(bytes, reads, results, others) {
-  console.log(
-    `plain reads of both shards: ${formatSpread(
-      reads.map((ms) => bytes / ms / 1e6),
-      'GB/s',
-      2,
-    )}`,
-  );
+function print(bytes, plain, results, others) {
   console.log('| weights | packed | load | source | of plain reads | peak / packed | loop p99 | loop max | progress |');
   console.log('| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |');
   for (const [dtype, rounds] of results) {
@@ -95,7 +98,7 @@ function print(bytes, reads, results, others) {
         0,
       ),
       `${speed.toFixed(2)} GB/s`,
-      `${((100 * speed) / median(reads.map((ms) => bytes / ms / 1e6))).toFixed(0)}%`,
+      `${((100 * speed) / plain).toFixed(0)}%`,
       of(({ peak, packed }) => peak / packed).toFixed(3),
       `${of(({ p99 }) => p99).toFixed(1)} ms`,
       `${of(({ max }) => max).toFixed(1)} ms`,
@@ -145,6 +148,18 @@ async function load({ dir, options }) {
   const peak = (await memory('VmHWM')) - before - (bytes.total - bytes.weights);
   await engine.dispose();
   return { ms, peak, packed: bytes.weights, p99: delay.percentile(99) / 1e6, max: delay.max / 1e6, reports };
+}
+
+/** Milliseconds until the system has given a process so much memory: nothing can load faster. */
+async function touchMemory(bytes) {
+  const { affinity, levels } = native().cpuInfo();
+  const device = native().openDevice({ backend: 'cpu', threads: affinity, level: levels.at(-1) });
+  native().tensor(device, 'u8', [Math.ceil(bytes / 2), 2], 'row_major');
+  const start = performance.now();
+  await device.touch();
+  const ms = performance.now() - start;
+  device.close();
+  return { ms };
 }
 
 /** Milliseconds from the abort to the rejection; null: there was nothing left to abort. */
