@@ -185,6 +185,9 @@ void widen_block(const std::byte* w, int64_t steps, bool to_f32, std::byte* out)
   }
 }
 
+// How far ahead of itself a strip brings codes of fp8 near while it widens others: the hardware alone falls behind.
+constexpr int64_t kFp8Ahead = 4 << 10;
+
 // Walks k in blocks, all rows over one block of a panel before the next. While the strips compute, each brings a part
 // of the block behind theirs near: 64 or 128 bytes a step, so that four strips (two, if there are only two or three)
 // bring it all. A single strip leaves that to the hardware, which does it as well.
@@ -231,6 +234,10 @@ void run_tile(const Gemm& g, const GemmRows& rows, const GemmTile& tile, int64_t
         s.a = a + row * a_stride + step * Step::kBytes;
         s.out = out + row * s.out_stride + p * kPanel;
         s.next_stride = s.next < next_end ? near : 0;
+        if constexpr (Step::kWeightBytes == kFp8StepBytes) {
+          s.next = from + kFp8Ahead;
+          s.next_stride = kFp8StepBytes;
+        }
         run_rows<Step>(tile.rows * (i + 1) / strips - row, s);
         s.next += s.steps * s.next_stride;
       }

@@ -1,5 +1,6 @@
-// The AVX-512 + bf16 level's kernels; kernels.cpp lists them and says where the scalar ones serve as they are.
-// Files here are compiled with AVX-512 flags, so every helper is `static inline` or in an anonymous namespace.
+// The AVX-512 + bf16, VNNI and VBMI level's kernels; kernels.cpp lists them and says where the scalar ones serve as
+// they are. Files here are compiled with AVX-512 flags, so every helper is `static inline` or in an anonymous
+// namespace.
 #pragma once
 
 #include "backends/cpu/kernels.h"
