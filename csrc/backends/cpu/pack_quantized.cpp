@@ -103,32 +103,37 @@ struct Block {
   f16 scales[kBlockRows][kChunk / kQuantGroup];  // int4
 };
 
-// Elements [at, at + count) of `rows` rows whose first is `row`; `at` is a multiple of the unit's elements.
-template <int64_t kUnitBytes, class Place>
-void store_units(const Block& block, int64_t rows, int64_t bytes, const Place& place) {
-  for (int64_t u = 0; u * kUnitBytes < bytes; ++u) {
-    // The last unit of a row may be short.
-    const int64_t size = std::min(kUnitBytes, bytes - u * kUnitBytes);
-    for (int64_t r = 0; r < rows; ++r) {
-      if (size == kUnitBytes)
-        std::memcpy(place(u, r), block.codes[r] + u * kUnitBytes, kUnitBytes);
-      else
-        std::memcpy(place(u, r), block.codes[r] + u * kUnitBytes, static_cast<size_t>(size));
-    }
+// The first `bytes` bytes of every row's codes: unit u of row r goes to base[r] + offset(u).
+template <int64_t kUnitBytes, class Offset>
+void store_units(const Block& block, int64_t rows, int64_t bytes, uint8_t* const (&base)[kBlockRows],
+                 const Offset& offset) {
+  const int64_t units = bytes / kUnitBytes;
+  for (int64_t u = 0; u < units; ++u) {
+    const int64_t at = offset(u);
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(base[r] + at, block.codes[r] + u * kUnitBytes, kUnitBytes);
   }
+  // The last unit of a row may be short.
+  const auto rest = static_cast<size_t>(bytes - units * kUnitBytes);
+  for (int64_t r = 0; r < rows && rest > 0; ++r)
+    std::memcpy(base[r] + offset(units), block.codes[r] + units * kUnitBytes, rest);
 }
 
+// Elements [at, at + count) of `rows` rows whose first is `row`; `at` is a multiple of the unit's elements.
 void store_block(const Block& block, const Matrix& w, int64_t row, int64_t rows, int64_t at, int64_t count) {
   const Row first(w, row);
   const auto lane = [&](int64_t r) { return Row{first.panel, first.lane + r}; };
+  uint8_t* base[kBlockRows];
   if (w.dtype == DType::fp8_e4m3) {
-    store_units<2>(block, rows, count, [&](int64_t u, int64_t r) { return lane(r).fp8_pair(at / 2 + u); });
+    for (int64_t r = 0; r < rows; ++r) base[r] = lane(r).fp8_pair(at / 2);
+    store_units<2>(block, rows, count, base, [](int64_t u) { return u * kPanel * 2; });
   } else if (w.dtype == DType::int8) {
-    store_units<4>(block, rows, count, [&](int64_t u, int64_t r) { return lane(r).int8_four(at / 4 + u); });
+    for (int64_t r = 0; r < rows; ++r) base[r] = lane(r).int8_four(at / 4);
+    store_units<4>(block, rows, count, base, [](int64_t u) { return u * kPanel * 4; });
   } else {
     const int64_t groups = (count + kQuantGroup - 1) / kQuantGroup, group = at / kQuantGroup;
-    store_units<4>(block, rows, groups * 16,
-                   [&](int64_t u, int64_t r) { return lane(r).int4_four(group + u / 4, u % 4); });
+    for (int64_t r = 0; r < rows; ++r) base[r] = lane(r).int4_four(group, 0);
+    store_units<4>(block, rows, groups * 16, base,
+                   [](int64_t u) { return u / 4 * kInt4GroupBytes + u % 4 * kPanel * 4; });
     for (int64_t g = 0; g < groups; ++g)
       for (int64_t r = 0; r < rows; ++r) std::memcpy(lane(r).int4_scale(group + g), &block.scales[r][g], 2);
   }
