@@ -217,6 +217,9 @@ describe('Scheduler', () => {
       maxLogitRows: fc.constantFrom(1, 2, 8),
       maxStepMs: fc.constantFrom(0.001, 1, 250),
     });
+    // Four answers that fit the cache when they begin, and not when they have grown: random ones may never preempt.
+    const growing = { length: 20, maxTokens: 40, fullDepth: false, scoring: false, after: 0 };
+    const roomy = { maxRows: 64, maxSeqs: 6, maxLogitRows: 8, maxStepMs: 250 };
     let preemptions = 0;
     fc.assert(
       fc.property(
@@ -253,7 +256,7 @@ describe('Scheduler', () => {
           preemptions += scheduler.numPreemptions;
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 150, examples: [[Array(4).fill(growing), roomy, 9, [1]]] },
     );
     expect(preemptions).toBeGreaterThan(0);
   });
