@@ -4,6 +4,7 @@
 
 #include "backends/cpu/attention_select.h"
 #include "backends/cpu/avx512/attention_panels.h"
+#include "backends/cpu/avx512/attention_rows_of_v.h"
 #include "backends/cpu/avx512/attention_tile.h"
 #include "backends/cpu/kernels.h"
 
@@ -45,7 +46,7 @@ struct AttentionShape {
   int64_t q_words;    // words of a row of q
   int64_t columns;    // vectors of 16 outputs
   int64_t out_width;  // floats of a row of unfinished outputs
-  bool rows_of_v;     // outputs are unfinished as DotRows has them; all rows of a piece see the same keys
+  bool rows_of_v;     // outputs are unfinished as weigh_rows has them; all rows of a piece see the same keys
 };
 
 static inline AttentionShape attention_shape(const AttentionParams& p) {
@@ -144,17 +145,15 @@ class SplitAttention {
 
   // Fetches what run() reads first; for a split that no run() before it named as next.
   void begin(const SplitKeys& keys) const {
-    const Parts parts = parts_of(keys, keys);
-    for (int64_t i = 0; i < least(kPanelBlocks, parts.blocks); ++i) {
-      const std::byte* from = part(parts, i);
-      for (int64_t at = 0; at < part_bytes(); at += 64) prefetch_line(from + at);
-    }
+    Parts parts = parts_of(keys, keys);
+    parts.fetched = 0;
+    fetch_until(parts, least(kAhead, parts.blocks));
   }
 
   // For each of `rows` rows: state and out [rows, out_width] from the first w.keys[row] keys of the split. Rows that
   // see none get no state. The first pages of `next` (the same split where there is none) are fetched on the way.
   void run(const SplitKeys& keys, const SplitKeys& next, int64_t rows, SoftmaxState* states, float* out) const {
-    const Parts parts = parts_of(keys, next);
+    Parts parts = parts_of(keys, next);
     const int64_t blocks = parts.blocks;
     take_factors(keys, blocks);
     for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
@@ -162,62 +161,80 @@ class SplitAttention {
       for (int64_t i = first; i < end; ++i) {
         const std::byte* k = part(parts, i);
         pack_k(reinterpret_cast<const T*>(k), s_.head_dim, w_.staged, w_.panel + (i - first) * kBlockTokens,
-               i - first < kFetchedByPacking ? part(parts, i + kPanelBlocks) : k);
+               i - first < kFetchedByPacking ? next_fetch(parts) : k);
       }
       for (int64_t r = 0; r < rows; r += kTileRows)
-        score(r, least(kTileRows, rows - r), first * kBlockTokens, r == 0 ? first + kPanelBlocks : -1, parts);
+        score(r, least(kTileRows, rows - r), first * kBlockTokens, r == 0 ? &parts : nullptr);
     }
-    for (int64_t r = 0; r < rows; ++r) {
-      if (w_.keys[r] > 0)
-        states[r] = softmax_split<Dot>(w_.scores + r * kAttentionSplit, w_.k_factor, w_.v_factor, w_.keys[r]);
+    for (int64_t r = 0; r < rows; r += kSoftmaxRows) {
+      softmax_rows<Dot>(w_.scores + r * kAttentionSplit, w_.k_factor, w_.v_factor, w_.keys + r,
+                        least(kSoftmaxRows, rows - r), states + r);
     }
-    if (s_.rows_of_v) return weigh_pages(rows, out, parts);
-    constexpr int64_t kBlockSteps = kBlockTokens / Dot::kPair;
-    for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
-      const int64_t end = least(first + kPanelBlocks, blocks);
-      for (int64_t i = first; i < end; ++i) {
-        const std::byte* v = part(parts, blocks + i);
-        pack_v(reinterpret_cast<const T*>(v), s_.head_dim, s_.out_width,
-               w_.panel + (i - first) * kBlockSteps * s_.out_width,
-               i - first < kFetchedByPacking ? part(parts, blocks + i + kPanelBlocks) : v);
+    if (s_.rows_of_v) {
+      weigh_pages(rows, out, parts);
+    } else {
+      for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
+        const int64_t end = least(first + kPanelBlocks, blocks);
+        for (int64_t i = first; i < end; ++i) {
+          const std::byte* v = part(parts, blocks + i);
+          pack_v(reinterpret_cast<const T*>(v), s_.head_dim, s_.out_width,
+                 w_.panel + (i - first) * (kBlockTokens / Dot::kPair) * s_.out_width,
+                 i - first < kFetchedByPacking ? next_fetch(parts) : v);
+        }
+        for (int64_t r = 0; r < rows; r += kTileRows)
+          weigh(r, least(kTileRows, rows - r), first * kBlockTokens, out + r * s_.out_width, r == 0 ? &parts : nullptr);
       }
-      for (int64_t r = 0; r < rows; r += kTileRows)
-        weigh(r, least(kTileRows, rows - r), first * kBlockTokens, out + r * s_.out_width,
-              r == 0 ? blocks + first + kPanelBlocks : -1, parts);
     }
+    fetch_until(parts, parts.end());
   }
 
  private:
-  // Memory is fetched a panel ahead, part by part in the order in which run() walks them: K of every block, V of every
-  // block, then K of the next split. Packing a panel asks for the first parts of the next one, the product with it for
-  // the last two, so that reading never stops.
+  // Parts in the order in which run() reads them: K of every block, V of every block, then K of the next split.
+  // Memory is fetched in that order, kAhead parts ahead. Packing a panel asks for the first parts of the next one, the
+  // product with it for the last two, so that reading never stops.
+  static constexpr int64_t kAhead = kPanelBlocks;
   static constexpr int64_t kFetchedByPacking = 2;
 
   struct Parts {
     const SplitKeys& keys;
     const SplitKeys& next;
     int64_t blocks, next_blocks;
+    int64_t fetched;
+
+    int64_t end() const { return 2 * blocks + least(kAhead, next_blocks); }
   };
 
   static Parts parts_of(const SplitKeys& keys, const SplitKeys& next) {
-    return {keys, next, ceil_div(keys.keys, kBlockTokens), ceil_div(next.keys, kBlockTokens)};
+    const int64_t blocks = ceil_div(keys.keys, kBlockTokens);
+    return {keys, next, blocks, ceil_div(next.keys, kBlockTokens), least(kAhead, blocks)};
   }
 
-  // Behind the end, the last part.
   const std::byte* part(const Parts& p, int64_t i) const {
     if (i < p.blocks) return head_block(p_.cache, p.keys.blocks[i], p.keys.kv_head).k;
     if (i < 2 * p.blocks) return head_block(p_.cache, p.keys.blocks[i - p.blocks], p.keys.kv_head).v;
-    return head_block(p_.cache, p.next.blocks[least(i - 2 * p.blocks, p.next_blocks - 1)], p.next.kv_head).k;
+    return head_block(p_.cache, p.next.blocks[i - 2 * p.blocks], p.next.kv_head).k;
   }
 
   int64_t part_bytes() const { return kBlockTokens * s_.head_dim * static_cast<int64_t>(sizeof(T)); }
 
-  // Lets a product fetch the last two parts of the panel that begins with part `first`, unless that is -1.
-  void fetch_during(Product& p, int64_t first, int64_t columns, const Parts& parts) const {
-    const std::byte* near = reinterpret_cast<const std::byte*>(w_.panel);
-    p.fetch[0] = first < 0 ? near : part(parts, first + kFetchedByPacking);
-    p.fetch[1] = first < 0 ? near : part(parts, first + kFetchedByPacking + 1);
-    p.fetch_step = first < 0 || p.steps == 0 ? 0 : ceil_div(part_bytes(), p.steps * strips(columns));
+  // The next part to fetch; behind the end, the last one again.
+  const std::byte* next_fetch(Parts& p) const {
+    if (p.fetched == p.end()) return part(p, p.fetched - 1);
+    return part(p, p.fetched++);
+  }
+
+  void fetch_until(Parts& p, int64_t end) const {
+    while (p.fetched < end) {
+      const std::byte* from = next_fetch(p);
+      for (int64_t at = 0; at < part_bytes(); at += 64) prefetch_line(from + at);
+    }
+  }
+
+  // Lets a product fetch two parts.
+  void fetch_during(Product& p, int64_t columns, Parts* parts) const {
+    if (parts == nullptr || p.steps == 0) return;
+    for (const std::byte*& fetch : p.fetch) fetch = next_fetch(*parts);
+    p.fetch_step = ceil_div(part_bytes(), p.steps * strips(columns));
   }
 
   void take_factors(const SplitKeys& keys, int64_t blocks) const {
@@ -237,7 +254,7 @@ class SplitAttention {
   }
 
   // Raw scores of a tile of rows with the panel of keys from `begin` on, as far as any row of the tile sees.
-  void score(int64_t row, int64_t rows, int64_t begin, int64_t fetch, const Parts& parts) const {
+  void score(int64_t row, int64_t rows, int64_t begin, Parts* parts) const {
     int64_t keys = 0;
     for (int64_t r = row; r < row + rows; ++r) keys = w_.keys[r] > keys ? w_.keys[r] : keys;
     if (keys <= begin) return;
@@ -250,13 +267,13 @@ class SplitAttention {
               .out_stride = kAttentionSplit,
               .steps = s_.k_steps,
               .add = false};
-    fetch_during(p, fetch, columns, parts);
+    fetch_during(p, columns, parts);
     multiply<Dot>(rows, columns, p);
   }
 
   // Adds the panel's V, weighted, to a tile of outputs (the first panel starts them). A row takes its own keys and not
   // one more, not even with weight 0: a later key may hold anything.
-  void weigh(int64_t row, int64_t rows, int64_t begin, float* out, int64_t fetch, const Parts& parts) const {
+  void weigh(int64_t row, int64_t rows, int64_t begin, float* out, Parts* parts) const {
     int64_t shared = kPanelKeys;
     for (int64_t r = row; r < row + rows; ++r) shared = least(shared, seen(r, begin));
     shared -= shared % Dot::kPair;
@@ -269,11 +286,11 @@ class SplitAttention {
               .out_stride = s_.out_width,
               .steps = shared / Dot::kPair,
               .add = begin > 0};
-    fetch_during(p, fetch, s_.columns, parts);
+    fetch_during(p, s_.columns, parts);
     if (p.steps > 0 || !p.add) multiply<Dot>(rows, s_.columns, p);
     p.b += p.steps * p.b_stride;
     p.add = true;
-    fetch_during(p, -1, s_.columns, parts);
+    p.fetch_step = 0;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t rest = seen(row + r, begin) - shared;
       p.a = weights + r * kAttentionSplit + row_words<Dot>(begin + shared);
@@ -284,22 +301,22 @@ class SplitAttention {
     }
   }
 
-  // A few rows that see the same keys take V from the pages: packing would cost as much as the products.
-  void weigh_pages(int64_t rows, float* out, const Parts& parts) const {
+  void weigh_pages(int64_t rows, float* out, Parts& parts) const {
+    constexpr int64_t kBlocks = kAttentionSplit / kBlockTokens;
+    const std::byte *v[kBlocks], *fetch[kBlocks];
     for (int64_t i = 0; i < parts.blocks; ++i) {
-      const std::byte* next = part(parts, parts.blocks + i + kPanelBlocks);
-      multiply<DotRows>(rows, s_.columns,
-                        {.a = reinterpret_cast<const uint32_t*>(w_.scores) + i * kBlockTokens,
-                         .a_stride = kAttentionSplit,
-                         .b = reinterpret_cast<const uint32_t*>(part(parts, parts.blocks + i)),
-                         .b_stride = s_.head_dim / 2,
-                         .out = out,
-                         .out_stride = s_.out_width,
-                         .steps = least(kBlockTokens, parts.keys.keys - i * kBlockTokens),
-                         .add = i > 0,
-                         .fetch = {next, next + part_bytes() / 2},
-                         .fetch_step = part_bytes() / 2 / (kBlockTokens * strips(s_.columns))});
+      v[i] = part(parts, parts.blocks + i);
+      fetch[i] = next_fetch(parts);
     }
+    weigh_rows(rows, s_.columns,
+               {.weights = w_.scores,
+                .v = v,
+                .fetch = fetch,
+                .fetch_apart = part_bytes() / 2,
+                .keys = parts.keys.keys,
+                .row_bytes = s_.head_dim * static_cast<int64_t>(sizeof(T)),
+                .out = out,
+                .out_stride = s_.out_width});
   }
 
   int64_t seen(int64_t row, int64_t begin) const {
@@ -323,17 +340,6 @@ class SplitAttention {
   const AttentionShape& s_;
   const AttentionWork& w_;
 };
-
-// Outputs of DotRows in order of dimensions, in place.
-static inline void order_row(float* out, int64_t columns) {
-  const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-  for (int64_t c = 0; c < columns; c += 2, out += 32) {
-    const __m512 even = _mm512_loadu_ps(out), odd = _mm512_loadu_ps(out + 16);
-    _mm512_storeu_ps(out, _mm512_permutex2var_ps(even, low, odd));
-    _mm512_storeu_ps(out + 16, _mm512_permutex2var_ps(even, high, odd));
-  }
-}
 
 // o[row, head] = out / sum for one row.
 static inline void write_row(const AttentionParams& p, const AttentionShape& s, int64_t row, int64_t head,

@@ -16,7 +16,7 @@ inline constexpr int kTileColumns = 4;  // vectors of 16
 
 // bf16 rows, bf16 panels: both products of a pair at once.
 struct DotBf16 {
-  static constexpr int kPair = 2, kWords = 1, kVectors = 1;
+  static constexpr int kPair = 2, kWords = 1;
   static inline __m512i column(const uint32_t* b, int c, int) { return _mm512_loadu_si512(b + 16 * c); }
   static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
@@ -31,7 +31,7 @@ static inline __m512i widen_half(__m512i pairs, int which) {
 // f32 rows, bf16 panels: the first of a pair, then the second, widened in registers. Rows as sums of two bf16 numbers
 // would take as many instructions (two products of 32 numbers instead of two of 16), and lose the golden tokens' bits.
 struct DotMixed {
-  static constexpr int kPair = 2, kWords = 2, kVectors = 1;
+  static constexpr int kPair = 2, kWords = 2;
   static inline __m512i column(const uint32_t* b, int c, int which) {
     return widen_half(_mm512_loadu_si512(b + 16 * c), which);
   }
@@ -42,21 +42,11 @@ struct DotMixed {
 
 // f32 rows, f32 panels.
 struct DotF32 {
-  static constexpr int kPair = 1, kWords = 1, kVectors = 1;
+  static constexpr int kPair = 1, kWords = 1;
   static inline __m512i column(const uint32_t* b, int c, int) { return _mm512_loadu_si512(b + 16 * c); }
   static inline __m512 step(__m512 sum, __m512i a, __m512i b) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
   }
-};
-
-// f32 weights, rows of V where they lie in a page of bf16: a vector of words gives two of outputs, the even dimensions
-// and the odd ones. The sums are those of DotMixed, in the same order.
-struct DotRows {
-  static constexpr int kPair = 1, kWords = 1, kVectors = 2;
-  static inline __m512i column(const uint32_t* b, int c, int) {
-    return widen_half(_mm512_loadu_si512(b + c / 2 * 16), c % 2);
-  }
-  static inline __m512 step(__m512 sum, __m512i a, __m512i b) { return DotMixed::step(sum, a, b); }
 };
 
 // Words of a row that hold its first `numbers` numbers (even, where they are bf16 pairs).
@@ -147,11 +137,11 @@ static inline int64_t strips(int64_t columns) {
 // rows 1..6, any number of 16-wide columns, in equal strips of at most four.
 template <class Dot>
 static void multiply(int64_t rows, int64_t columns, Product p) {
-  const int64_t count = strips(columns), units = columns / Dot::kVectors;
+  const int64_t count = strips(columns);
   for (int64_t s = 0; s < count; ++s) {
-    const int64_t width = (units * (s + 1) / count - units * s / count) * Dot::kVectors;
+    const int64_t width = columns * (s + 1) / count - columns * s / count;
     (p.fetch_step > 0 ? kTileFunctions<Dot, true> : kTileFunctions<Dot, false>)[rows - 1][width - 1](p);
-    p.b += 16 * width / Dot::kVectors;
+    p.b += 16 * width;
     p.out += 16 * width;
     for (const std::byte*& fetch : p.fetch) fetch += p.steps * p.fetch_step;
   }
@@ -176,28 +166,68 @@ static inline void store_weights(float* row, int64_t i, __m512 w) {
     _mm512_storeu_ps(row + i, w);
 }
 
-// Softmax over the first `keys` (1..256) raw scores of one split. In place: the row becomes the weights of V, as the
-// words that Dot takes, zero from `keys` to the end of its vector. k_factor[key] scales the score, v_factor[key] the
-// weight.
-template <class Dot>
-static inline SoftmaxState softmax_split(float* row, const float* k_factor, const float* v_factor, int64_t keys) {
+// Rows whose softmax is computed together, so that the chains of one row fill the waits of another.
+inline constexpr int kSoftmaxRows = 4;
+
+// row[i] <- raw score * k_factor[i] for i < keys (1..256), -inf from there to the end of the vector. Returns the
+// largest.
+static inline float scale_scores(float* row, const float* k_factor, int64_t keys) {
   const __m512 nothing = _mm512_set1_ps(-__builtin_inff());
-  __m512 most = nothing;
-  for (int64_t i = 0; i < keys; i += 16) {
+  __m512 most[4] = {nothing, nothing, nothing, nothing};
+  int64_t i = 0;
+  for (; i + 64 <= keys; i += 64) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const __m512 s = _mm512_mul_ps(_mm512_loadu_ps(row + i + 16 * j), _mm512_loadu_ps(k_factor + i + 16 * j));
+      most[j] = _mm512_max_ps(most[j], s);
+      _mm512_storeu_ps(row + i + 16 * j, s);
+    }
+  }
+  for (; i < keys; i += 16) {
     const __mmask16 m = first_lanes(keys - i);
     const __m512 s = _mm512_mask_mul_ps(nothing, m, _mm512_loadu_ps(row + i), _mm512_loadu_ps(k_factor + i));
-    most = _mm512_max_ps(most, s);
+    most[0] = _mm512_max_ps(most[0], s);
     _mm512_storeu_ps(row + i, s);
   }
-  const float max = max_lanes(most);
-  const __m512 base = _mm512_set1_ps(finite_base(max));
+  return max_lanes(_mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
+}
+
+// Scaled scores become weights of V in place, as the words that Dot takes: exp(score - base) * v_factor, zero from
+// `keys` to the end of its vector. Returns the sum of the exponentials.
+template <class Dot>
+static inline float exponentiate(float* row, float base, const float* v_factor, int64_t keys) {
+  const __m512 b = _mm512_set1_ps(base);
   __m512 sum = _mm512_setzero_ps();
-  for (int64_t i = 0; i < keys; i += 16) {
-    const __m512 e = exp_lanes(_mm512_sub_ps(_mm512_loadu_ps(row + i), base));
+  int64_t i = 0;
+  for (; i + 64 <= keys; i += 64) {
+    __m512 e[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) e[j] = exp_lanes(_mm512_sub_ps(_mm512_loadu_ps(row + i + 16 * j), b));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      sum = _mm512_add_ps(sum, e[j]);
+      store_weights<Dot>(row, i + 16 * j, _mm512_mul_ps(e[j], _mm512_loadu_ps(v_factor + i + 16 * j)));
+    }
+  }
+  for (; i < keys; i += 16) {
+    const __m512 e = exp_lanes(_mm512_sub_ps(_mm512_loadu_ps(row + i), b));
     sum = _mm512_add_ps(sum, e);
     store_weights<Dot>(row, i, _mm512_maskz_mul_ps(first_lanes(keys - i), e, _mm512_loadu_ps(v_factor + i)));
   }
-  return {max, sum_lanes(sum)};
+  return sum_lanes(sum);
+}
+
+// Softmax of up to kSoftmaxRows rows of raw scores of one split, in place; rows that see no key are passed over.
+template <class Dot>
+static inline void softmax_rows(float* scores, const float* k_factor, const float* v_factor, const int32_t* keys,
+                                int64_t rows, SoftmaxState* states) {
+  for (int64_t r = 0; r < rows; ++r) {
+    if (keys[r] > 0) states[r].max = scale_scores(scores + r * kAttentionSplit, k_factor, keys[r]);
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    if (keys[r] > 0)
+      states[r].sum = exponentiate<Dot>(scores + r * kAttentionSplit, finite_base(states[r].max), v_factor, keys[r]);
+  }
 }
 
 // total <- total merged with the keys that follow it. Both outs are [columns, 16].
