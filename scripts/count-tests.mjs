@@ -9,11 +9,11 @@ const counters = {
     const unloaded = report.testResults.filter((f) => f.status === 'failed' && f.assertionResults.length === 0);
     return [report.numPassedTests, report.numFailedTests + unloaded.length];
   },
-  /** Doctest's last line about test cases; no line, no result. */
+  /** Doctest's lines about test cases, one of each process; no line, no result. */
   doctest(base) {
     const log = readFileSync(`${base}.log`, 'utf8');
-    const line = log.match(/^\[doctest\] test cases:\s*\d+\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed/m);
-    return line && [Number(line[1]), Number(line[2])];
+    const lines = log.matchAll(/^\[doctest\] test cases:\s*\d+\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed/gm);
+    return [...lines].reduce(([p, f], [, passed, failed]) => [p + Number(passed), f + Number(failed)], [0, 0]);
   },
   /** The golden runner's total. */
   golden(base) {
