@@ -63,9 +63,9 @@ async function compare() {
       reads.push(bytes / (await plainRead(dir)) / 1e6);
       touches.push(bytes / (await inChild({ touch: bytes })).ms / 1e6);
       for (const weightDtype of dtypes) {
-        const { value, others: share } = await withOthers(() => inChild({ dir, options: { ...options, weightDtype } }));
-        results.get(weightDtype).push(value);
-        others.push(share);
+        const result = await inChild({ dir, options: { ...options, weightDtype } });
+        results.get(weightDtype).push(result);
+        others.push(result.others);
       }
     }
     console.log(`plain reads of both shards: ${formatSpread(reads, 'GB/s', 2)}`);
@@ -134,20 +134,23 @@ async function load({ dir, options }) {
   delay.enable();
   let reports = 0;
   const start = performance.now();
-  const engine = await Engine.load(dir, {
-    ...options,
-    maxModelLen: 256,
-    maxSequences: 1,
-    maxBatchRows: 32,
-    kvCacheBytes: 32 * MiB,
-    onProgress: () => reports++,
-  });
+  const loading = () =>
+    Engine.load(dir, {
+      ...options,
+      maxModelLen: 256,
+      maxSequences: 1,
+      maxBatchRows: 32,
+      kvCacheBytes: 32 * MiB,
+      onProgress: () => reports++,
+    });
+  // Here, where the threads are this process's own.
+  const { value: engine, others } = await withOthers(loading);
   const ms = performance.now() - start;
   delay.disable();
   const { bytes } = engine.info();
   const peak = (await memory('VmHWM')) - before - (bytes.total - bytes.weights);
   await engine.dispose();
-  return { ms, peak, packed: bytes.weights, p99: delay.percentile(99) / 1e6, max: delay.max / 1e6, reports };
+  return { ms, peak, others, packed: bytes.weights, p99: delay.percentile(99) / 1e6, max: delay.max / 1e6, reports };
 }
 
 /** Milliseconds until the system has given a process so much memory: nothing can load faster. */
