@@ -15,7 +15,7 @@ class TouchMemory {
   // What is allocated later is not touched.
   TouchMemory(const std::shared_ptr<OpenDevice>& device, std::shared_ptr<ThreadPool> pool);
 
-  // On the executor's thread. Throws Error(aborted) after cancel().
+  // On the executor's thread, once. Holds no memory any more when it returns. Throws Error(aborted) after cancel().
   void run();
   void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
 

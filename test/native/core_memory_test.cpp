@@ -82,6 +82,15 @@ TEST_CASE("device: touching reaches every byte of living memory once, in any num
   }
 }
 
+TEST_CASE("device: memory that was touched is not held once the touch has run") {
+  auto device = open_fake();
+  auto storage = device->allocate(100);
+  TouchMemory touch(device, std::make_shared<ThreadPool>(1));
+  touch.run();
+  storage.reset();
+  CHECK(device->allocated_bytes() == 0);
+}
+
 TEST_CASE("device: a cancelled touch says so and leaves the rest") {
   auto device = open_fake();
   const auto storage = device->allocate(100);
