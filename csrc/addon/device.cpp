@@ -142,10 +142,10 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
   const auto threads = static_cast<int32_t>(read_int(options.Get("threads"), "threads", 1, kMaxThreads));
   const int32_t level = level_number(env, backend, read_string(options.Get("level"), "level"));
   LoadedBackend loaded = load_backend(backend);
-  return DeviceHandle::make(env, DeviceHandle::Init{OpenDevice::open(*loaded.table, level, threads,
-                                                                     Environment::of(env).executor().pool(threads),
-                                                                     std::move(loaded.library)),
-                                                    backend});
+  return DeviceHandle::make(
+      env, DeviceHandle::Init{OpenDevice::open(*loaded.table, level, threads,
+                                               Environment::of(env).executor().pool(threads), std::move(loaded.image)),
+                              backend});
 }
 
 }  // namespace swiftkv::addon

@@ -28,7 +28,7 @@ LoadedBackend load_backend(const std::string& backend) {
   }
   void* handle = dlopen(backend.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) throw Error(Code::unsupported, "backend library could not be opened: " + reason());
-  std::shared_ptr<void> library(handle, [](void* h) { dlclose(h); });
+  std::shared_ptr<void> image(handle, [](void* h) { dlclose(h); });
 
   const auto entry = reinterpret_cast<const BackendTable* (*)()>(dlsym(handle, kEntry));
   if (entry == nullptr) {
@@ -42,7 +42,7 @@ LoadedBackend load_backend(const std::string& backend) {
                                        ": install the library of the same swiftkv version");
   }
   if (!complete(*table)) throw Error(Code::unsupported, backend + ": its backend table lacks functions");
-  return {table, std::move(library)};
+  return {table, std::move(image)};
 }
 
 }  // namespace swiftkv

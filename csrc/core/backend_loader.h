@@ -10,7 +10,7 @@ namespace swiftkv {
 
 struct LoadedBackend {
   const BackendTable* table;
-  std::shared_ptr<void> library;  // keeps the code of the table loaded; null for cpu
+  std::shared_ptr<void> image;  // keeps the code of the table loaded; null for cpu
 };
 
 // `backend` is "cpu" or the absolute path of a side library exporting swiftkv_backend. Throws Error: unsupported when

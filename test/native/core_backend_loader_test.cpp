@@ -25,7 +25,7 @@ TEST_CASE("backend loader: cpu is built in and complete") {
   CHECK(cpu.table == cpu_backend());
   CHECK(cpu.table->abi == kBackendAbi);
   CHECK(std::string(cpu.table->name) == "cpu");
-  CHECK(cpu.library == nullptr);
+  CHECK(cpu.image == nullptr);
 }
 
 TEST_CASE("backend loader: names and relative paths are refused by name") {

@@ -8,57 +8,19 @@
 #include "backends/cpu/pack.h"
 #include "compare.h"
 #include "fixtures.h"
+#include "quantized_linear.h"
 #include "row_invariance.h"
 
 namespace swiftkv::test {
 namespace {
 
-struct Kind {
-  DType weights, a;
-  bool fp8_activations;
-};
-const Kind kKinds[] = {
-    {DType::fp8_e4m3, DType::bf16, false}, {DType::fp8_e4m3, DType::f32, false}, {DType::fp8_e4m3, DType::bf16, true},
-    {DType::fp8_e4m3, DType::f32, true},   {DType::int8, DType::bf16, false},    {DType::int8, DType::f32, false},
-    {DType::int4, DType::bf16, false},     {DType::int4, DType::f32, false},
-};
+struct Problem : QuantizedLinear {
+  Problem(const QuantScheme& s, const ProductShape& dims, uint64_t seed) : Problem(s, dims, Rng(seed)) {}
 
-std::string text(const Kind& kind) {
-  return std::string(dtype_name(kind.weights)) + " a " + dtype_name(kind.a) + (kind.fp8_activations ? " fp8" : "");
-}
-
-struct Problem {
-  Problem(const Kind& kind_, const ProductShape& s, uint64_t seed)
-      : rng(seed),
-        kind(kind_),
-        shape(s),
-        a(kind.a, random_values(rng, s.rows * s.k)),
-        w(kind.weights, Layout::panels, s.n, s.k, random_values(rng, s.n * s.k)),
-        bias(DType::f32, random_values(rng, s.n)),
-        y(DType::f32, s.rows * s.n) {}
-
-  LinearParams rows(int64_t first, int64_t count) const {
-    return {count,
-            a.activation_at(first * shape.k),
-            w.matrix,
-            bias.f32(),
-            false,
-            y.activation_at(first * shape.n),
-            kind.fp8_activations};
-  }
-
-  std::vector<float> run(const LevelDevice& device) {
-    const LinearParams p = rows(0, shape.rows);
-    CHECK(device.run(OpKind::linear, &p).ok());
-    return y.floats();
-  }
-
-  Rng rng;
-  Kind kind;
-  ProductShape shape;
-  Tensor a;
-  Weights w;
-  Tensor bias, y;
+ private:
+  Problem(const QuantScheme& s, const ProductShape& dims, Rng rng)
+      : QuantizedLinear(s, dims, random_values(rng, dims.rows * dims.k), random_values(rng, dims.n * dims.k),
+                        random_values(rng, dims.n)) {}
 };
 
 TEST_CASE(
@@ -95,14 +57,14 @@ TEST_CASE(
 TEST_CASE("linear with quantized weights: the seams between passes over k lose and repeat nothing") {
   for_each_level([](cpu::CpuLevel level) {
     const LevelDevice device(level, 2);
-    for (const Kind& kind : kKinds)
+    for (const QuantScheme& kind : kQuantSchemes)
       for (int64_t k : {1, 33, 127, 128, 129, 255, 257, 512, 513, 1025, 2049, 2080, 4097})
         for (int64_t rows : {1, 7, 49, 200}) {
           if (level == cpu::CpuLevel::scalar && (rows > 7 || k > 2049)) continue;  // it has no seams
           if (k > 2080 && rows == 49) continue;
           INFO("k ", k, " rows ", rows, " ", text(kind));
           // Ones are a code times a scale up to rounding: the sum is k, within a few roundings of each term.
-          const Tensor a(kind.a, std::vector<float>(static_cast<size_t>(rows * k), 1.0f));
+          const Tensor a(kind.activations, std::vector<float>(static_cast<size_t>(rows * k), 1.0f));
           const Weights w(kind.weights, Layout::panels, 65, k, std::vector<float>(static_cast<size_t>(65 * k), 1.0f));
           const Tensor y(DType::f32, rows * 65);
           const LinearParams p{rows, a.activation(), w.matrix, nullptr, false, y.activation(), kind.fp8_activations};
@@ -116,7 +78,7 @@ TEST_CASE("linear with quantized weights: the seams between passes over k lose a
 
 TEST_CASE("linear with quantized weights: rows alone and among hundreds have the same bits at odd ends of k") {
   for_each_level([](cpu::CpuLevel level) {
-    for (const Kind& kind : kKinds)
+    for (const QuantScheme& kind : kQuantSchemes)
       for (int64_t k : {1, 33, 130, 2083}) {
         if (level == cpu::CpuLevel::scalar && k > 130) continue;
         INFO("k ", k, " ", text(kind));
@@ -137,14 +99,14 @@ TEST_CASE("linear with quantized weights: rows alone and among hundreds have the
 TEST_CASE("linear with quantized weights: NaN and infinity in one row stay in that row") {
   for_each_level([](cpu::CpuLevel level) {
     const LevelDevice device(level, 2);
-    for (const Kind& kind : kKinds)
+    for (const QuantScheme& kind : kQuantSchemes)
       for (float bad : {NAN, INFINITY, -INFINITY}) {
         INFO(text(kind), " value ", bad);
         Problem p(kind, {20, 66, 70}, 5);
         const std::vector<float> clean = p.run(device);
         std::vector<float> a = p.a.floats();
         a[7 * 70 + 69] = bad;
-        p.a = Tensor(kind.a, a);
+        p.a = Tensor(kind.activations, a);
         const std::vector<float> dirty = p.run(device);
         for (size_t i = 0; i < clean.size(); ++i)
           if (i / 66 == 7)
@@ -157,11 +119,11 @@ TEST_CASE("linear with quantized weights: NaN and infinity in one row stay in th
 
 TEST_CASE("linear with quantized weights: zero and tiny rows divide by nothing") {
   for_each_level([](cpu::CpuLevel level) {
-    for (const Kind& kind : kKinds)
+    for (const QuantScheme& kind : kQuantSchemes)
       for (float value : {0.0f, -0.0f, 0x1p-110f, 0x1p-120f}) {
         INFO(text(kind), " value ", value);
         Problem p(kind, {8, 66, 70}, 6);
-        p.a = Tensor(kind.a, std::vector<float>(8 * 70, value));
+        p.a = Tensor(kind.activations, std::vector<float>(8 * 70, value));
         const std::vector<float> y = p.run(LevelDevice(level));
         for (size_t i = 0; i < y.size(); ++i) REQUIRE(y[i] == p.bias.f32()[i % 66]);
       }

@@ -6,24 +6,11 @@
 
 #include "compare.h"
 #include "fixtures.h"
+#include "quantized_linear.h"
 #include "row_invariance.h"
 
 namespace swiftkv::test {
 namespace {
-
-struct Scheme {
-  DType weights, activations;
-  bool fp8_activations;
-};
-const Scheme kSchemes[] = {
-    {DType::fp8_e4m3, DType::f32, false}, {DType::fp8_e4m3, DType::bf16, false}, {DType::fp8_e4m3, DType::f32, true},
-    {DType::fp8_e4m3, DType::bf16, true}, {DType::int8, DType::f32, false},      {DType::int8, DType::bf16, false},
-    {DType::int4, DType::f32, false},     {DType::int4, DType::bf16, false},
-};
-
-std::string name(const Scheme& s) {
-  return std::string(dtype_name(s.weights)) + " by " + dtype_name(s.activations) + (s.fp8_activations ? " in fp8" : "");
-}
 
 // Groups of very different magnitudes.
 std::vector<float> uneven_values(Rng& rng, int64_t count, int64_t k) {
@@ -33,38 +20,13 @@ std::vector<float> uneven_values(Rng& rng, int64_t count, int64_t k) {
   return values;
 }
 
-struct Problem {
-  Problem(const Scheme& s, const ProductShape& dims, uint64_t seed, DType y_type = DType::f32)
-      : rng(seed),
-        scheme(s),
-        shape(dims),
-        a(s.activations, uneven_values(rng, dims.rows * dims.k, dims.k)),
-        w(s.weights, Layout::panels, dims.n, dims.k, uneven_values(rng, dims.n * dims.k, dims.k)),
-        bias(DType::f32, random_values(rng, dims.n)),
-        y(y_type, dims.rows * dims.n) {}
+struct Problem : QuantizedLinear {
+  Problem(const QuantScheme& s, const ProductShape& dims, uint64_t seed) : Problem(s, dims, Rng(seed)) {}
 
-  LinearParams rows(int64_t first, int64_t count) const {
-    return {count,
-            a.activation_at(first * shape.k),
-            w.matrix,
-            bias.f32(),
-            false,
-            y.activation_at(first * shape.n),
-            scheme.fp8_activations};
-  }
-
-  std::vector<float> run(const LevelDevice& device) {
-    const LinearParams p = rows(0, shape.rows);
-    CHECK(device.run(OpKind::linear, &p).ok());
-    return y.floats();
-  }
-
-  Rng rng;
-  Scheme scheme;
-  ProductShape shape;
-  Tensor a;
-  Weights w;
-  Tensor bias, y;
+ private:
+  Problem(const QuantScheme& s, const ProductShape& dims, Rng rng)
+      : QuantizedLinear(s, dims, uneven_values(rng, dims.rows * dims.k, dims.k),
+                        uneven_values(rng, dims.n * dims.k, dims.k), random_values(rng, dims.n)) {}
 };
 
 // What the rows are worth after they were quantized, exactly.
@@ -120,8 +82,8 @@ TEST_CASE("linear with quantized weights equals its definition in double at ever
   for_each_level([](cpu::CpuLevel level) {
     const LevelDevice device(level, 2);
     for (const ProductShape& shape : kProductShapes)
-      for (const Scheme& scheme : kSchemes) {
-        INFO("rows ", shape.rows, " n ", shape.n, " k ", shape.k, " ", name(scheme));
+      for (const QuantScheme& scheme : kQuantSchemes) {
+        INFO("rows ", shape.rows, " n ", shape.n, " k ", shape.k, " ", text(scheme));
         Problem p(scheme, shape, 1);
         const Exact e = exact(p);
         // Additions in f32 walk sqrt(steps) roundings of at most the magnitude each (a step is an element, or a group
@@ -135,12 +97,12 @@ TEST_CASE("linear with quantized weights equals its definition in double at ever
 
 TEST_CASE("linear with integer weights has the same bits at every level") {
   for (const ProductShape& shape : {ProductShape{7, 130, 257}, ProductShape{33, 64, 512}, ProductShape{1, 65, 31}})
-    for (const Scheme& scheme : kSchemes) {
+    for (const QuantScheme& scheme : kQuantSchemes) {
       if (scheme.weights == DType::fp8_e4m3) continue;
       Problem p(scheme, shape, 2);
       const std::vector<float> expected = p.run(LevelDevice(cpu::CpuLevel::scalar));
       for_each_level([&](cpu::CpuLevel level) {
-        INFO(name(scheme));
+        INFO(text(scheme));
         CHECK(bit_difference(p.run(LevelDevice(level)), expected) == "");
       });
     }
@@ -149,8 +111,8 @@ TEST_CASE("linear with integer weights has the same bits at every level") {
 TEST_CASE("linear with quantized weights: a row's bits do not depend on its neighbours, on chunks or on threads") {
   for_each_level([](cpu::CpuLevel level) {
     for (const ProductShape& shape : {ProductShape{37, 130, 257}, ProductShape{9, 65, 1031}, ProductShape{70, 64, 64}})
-      for (const Scheme& scheme : kSchemes) {
-        INFO(name(scheme), " k ", shape.k);
+      for (const QuantScheme& scheme : kQuantSchemes) {
+        INFO(text(scheme), " k ", shape.k);
         Problem p(scheme, shape, 3);
         const std::vector<float> whole = p.run(LevelDevice(level));
         for_each_chunking(
@@ -167,10 +129,10 @@ TEST_CASE("linear with quantized weights: a row's bits do not depend on its neig
 TEST_CASE("linear with quantized weights: NaN and infinity in one row stay in that row") {
   for_each_level([](cpu::CpuLevel level) {
     const LevelDevice device(level);
-    for (const Scheme& scheme : kSchemes)
+    for (const QuantScheme& scheme : kQuantSchemes)
       for (float bad : {NAN, INFINITY}) {
         if (scheme.fp8_activations && std::isinf(bad)) continue;  // the format saturates
-        INFO(name(scheme));
+        INFO(text(scheme));
         Problem p(scheme, {20, 66, 64}, 5);
         const std::vector<float> clean = p.run(device);
         std::vector<float> a = p.a.floats();
