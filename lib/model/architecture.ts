@@ -13,8 +13,8 @@ export interface Architecture {
   /** Values of `model_type` that this family answers to. */
   modelTypes: readonly string[];
   /** Defaults of the special tokens where no file gives any. */
-  bosTokenId: number;
-  eosTokenId: number;
+  bosTokenId: number | null;
+  eosTokenId: number | null;
   parseConfig(reader: ConfigReader): ArchitectureConfig;
   /** Every weight of the forward pass, in the order of its layers. */
   weights(config: ModelConfig): Iterable<WeightTarget>;

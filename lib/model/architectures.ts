@@ -2,8 +2,10 @@
 
 import type { Architecture } from './architecture.ts';
 import { llama } from './llama.ts';
+import { mistral } from './mistral.ts';
+import { qwen2 } from './qwen2.ts';
 
-const families: readonly Architecture[] = [llama];
+const families: readonly Architecture[] = [llama, qwen2, mistral];
 
 /** By `model_type`. */
 export const architectures: ReadonlyMap<string, Architecture> = new Map(

@@ -12,9 +12,15 @@ export interface DecoderDefaults {
   intermediateSize: number;
   numLayers: number;
   numHeads: number;
+  /** null: as many as query heads. */
+  numKvHeads: number | null;
+  /** null: hidden_size / num_attention_heads. */
+  headDim: number | null;
   rmsNormEps: number;
   ropeTheta: number;
   maxPositions: number;
+  /** Whether a number in sliding_window means a window where use_sliding_window is not given. */
+  useSlidingWindow: boolean;
 }
 
 /** Far beyond any model; keeps a hostile config from making long lists. */
@@ -26,11 +32,11 @@ export function parseDecoderConfig(
   defaults: DecoderDefaults,
   bias: ModelConfig['bias'],
 ): ArchitectureConfig {
-  refuseWhatIsMissing(r);
+  refuseWhatIsMissing(r, defaults);
   const hiddenSize = r.integer('hidden_size', defaults.hiddenSize);
   const numLayers = r.integer('num_hidden_layers', defaults.numLayers, { min: 1, max: maxLayers });
   const numHeads = r.integer('num_attention_heads', defaults.numHeads);
-  const numKvHeads = r.optionalInteger('num_key_value_heads') ?? numHeads;
+  const numKvHeads = parseKvHeads(r, defaults.numKvHeads, numHeads);
   if (numHeads % numKvHeads !== 0) {
     r.invalid('num_key_value_heads', `a divisor of num_attention_heads (${numHeads})`);
   }
@@ -42,7 +48,7 @@ export function parseDecoderConfig(
     numLayers,
     numHeads,
     numKvHeads,
-    headDim: parseHeadDim(r, hiddenSize, numHeads),
+    headDim: parseHeadDim(r, defaults.headDim, hiddenSize, numHeads),
     rmsNormEps: r.number('rms_norm_eps', defaults.rmsNormEps, { min: 0, above: true, max: 1 }),
     rope: parseRope(r, defaults.ropeTheta),
     bias,
@@ -52,8 +58,14 @@ export function parseDecoderConfig(
   };
 }
 
-function parseHeadDim(r: ConfigReader, hiddenSize: number, numHeads: number): number {
-  const explicit = r.optionalInteger('head_dim');
+/** null in the file means as many as query heads in every family; a missing field takes the family's default. */
+function parseKvHeads(r: ConfigReader, fallback: number | null, numHeads: number): number {
+  const isMissing = r.json['num_key_value_heads'] === undefined;
+  return (isMissing ? fallback : r.optionalInteger('num_key_value_heads')) ?? numHeads;
+}
+
+function parseHeadDim(r: ConfigReader, fallback: number | null, hiddenSize: number, numHeads: number): number {
+  const explicit = fallback === null ? r.optionalInteger('head_dim') : r.integer('head_dim', fallback);
   if (explicit === null && hiddenSize % numHeads !== 0) {
     r.invalid(
       'head_dim',
@@ -130,20 +142,24 @@ function parseScaling(r: ConfigReader): RopeScaling | null {
 }
 
 /** Features that would change the numbers and that we do not have are refused by name, never ignored. */
-function refuseWhatIsMissing(r: ConfigReader): void {
+function refuseWhatIsMissing(r: ConfigReader, defaults: DecoderDefaults): void {
   if (r.string('hidden_act', 'silu') !== 'silu') r.unsupported('hidden_act', 'expected silu');
   if (r.has('kv_lora_rank')) r.unsupported('kv_lora_rank', 'multi-head latent attention (MLA) is not supported');
   if (r.has('partial_rotary_factor') && r.number('partial_rotary_factor') !== 1) {
     r.unsupported('partial_rotary_factor', 'partial rotary embeddings are not supported');
   }
-  // A number in sliding_window means nothing where use_sliding_window is given and false.
-  const off = r.json['use_sliding_window'] !== undefined && !r.boolean('use_sliding_window', false);
-  if (!off && r.has('sliding_window')) r.unsupported('sliding_window', 'sliding-window attention is not supported');
-  if (!off && r.has('use_sliding_window')) {
-    r.unsupported('use_sliding_window', 'sliding-window attention is not supported');
+  for (const field of ['num_experts', 'num_local_experts', 'n_routed_experts']) {
+    if (r.has(field) && r.json[field] !== 0) r.unsupported(field, 'mixture-of-experts layers (MoE) are not supported');
   }
-  const layerTypes = r.json['layer_types'];
-  if (Array.isArray(layerTypes) && layerTypes.some((type) => type !== 'full_attention')) {
+  // A number in sliding_window means nothing where use_sliding_window is off.
+  const hasWindow = r.boolean('use_sliding_window', defaults.useSlidingWindow);
+  for (const field of ['use_sliding_window', 'sliding_window']) {
+    if (hasWindow && r.has(field)) r.unsupported(field, 'sliding-window attention is not supported');
+  }
+  if (!r.has('layer_types')) return;
+  const types = r.json['layer_types'];
+  if (!Array.isArray(types)) r.invalid('layer_types', 'a list with the type of each layer');
+  if (types.some((type) => type !== 'full_attention')) {
     r.unsupported('layer_types', 'only full_attention layers are supported');
   }
 }

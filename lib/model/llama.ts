@@ -182,9 +182,12 @@ export const llama: Architecture = {
         intermediateSize: 11008,
         numLayers: 32,
         numHeads: 32,
+        numKvHeads: null,
+        headDim: null,
         rmsNormEps: 1e-6,
         ropeTheta: 10000,
         maxPositions: 2048,
+        useSlidingWindow: true,
       },
       { q: attention, k: attention, v: attention, o: attention, mlp: r.boolean('mlp_bias', false) },
     );

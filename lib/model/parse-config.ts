@@ -28,8 +28,7 @@ export function parseConfig(json: JsonObject, generation: JsonObject | null = nu
   const architecture = architectures.get(modelType);
   if (architecture === undefined) {
     const known = [...architectures.keys()].join(', ');
-    const mla = modelType.startsWith('deepseek') ? 'multi-head latent attention (MLA) is not supported; ' : '';
-    return r.unsupported('model_type', `${mla}expected one of ${known}`);
+    return r.unsupported('model_type', `${reason(modelType)}expected one of ${known}`);
   }
   checkQuantization(r);
   const parsed = architecture.parseConfig(r);
@@ -48,12 +47,19 @@ export function modelMode(json: JsonObject): ModelMode {
   return json['swiftkv'] === false ? 'teacher' : 'student';
 }
 
-function firstId(ids: number[] | null, fallback: number): number | null {
+/** What families that are asked for often have and swiftkv does not. */
+function reason(modelType: string): string {
+  if (modelType.startsWith('deepseek')) return 'multi-head latent attention (MLA) is not supported; ';
+  if (/moe|mixtral/.test(modelType)) return 'mixture-of-experts layers (MoE) are not supported; ';
+  return '';
+}
+
+function firstId(ids: number[] | null, fallback: number | null): number | null {
   return ids === null ? fallback : (ids[0] ?? null);
 }
 
 /** What either file names ends an answer; the family's default counts only where both are silent. */
-function mergeEos(config: number[] | null, generation: number[] | null, fallback: number): number[] {
-  if (config === null && generation === null) return [fallback];
+function mergeEos(config: number[] | null, generation: number[] | null, fallback: number | null): number[] {
+  if (config === null && generation === null) return fallback === null ? [] : [fallback];
   return [...new Set([...(config ?? []), ...(generation ?? [])])].sort((a, b) => a - b);
 }

@@ -274,6 +274,7 @@ it('reads every config of the golden data', async () => {
     'llama_swiftkv_g2',
     'llama_swiftkv_g4',
     'llama_swiftkv_hd64',
+    'qwen2_swiftkv_g2',
   ]) {
     const path = fileURLToPath(new URL(`../golden/data/${name}`, import.meta.url));
     const config = parseConfig(JSON.parse(await readFile(`${path}/config.json`, 'utf8')));
