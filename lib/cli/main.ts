@@ -4,6 +4,7 @@
 import { Command } from 'commander';
 import { version } from '../version.ts';
 import { benchCommand } from './bench/bench.ts';
+import { evalCommand } from './eval/eval.ts';
 import { reportError } from './exit.ts';
 import { exportCommand } from './export.ts';
 import { generateCommand } from './generate.ts';
@@ -15,7 +16,7 @@ const program = new Command('swiftkv')
   .showHelpAfterError('(see --help)')
   .exitOverride();
 
-for (const command of [infoCommand(), generateCommand(), exportCommand(), benchCommand()]) {
+for (const command of [infoCommand(), generateCommand(), evalCommand(), exportCommand(), benchCommand()]) {
   program.addCommand(command.exitOverride().showHelpAfterError('(see --help)'));
 }
 
@@ -31,6 +32,7 @@ Examples:
   swiftkv info embedded:swiftkv-50
   swiftkv generate embedded:base --prompt "The code for Mara is 4821. Question: What is the code for Mara? Answer:" -n 8
   cat document.txt | swiftkv generate DIR --max-tokens 100 --stats
+  swiftkv eval embedded:base embedded:swiftkv-50 --perplexity embedded:heldout --exact embedded:recall --every 3
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 130 interrupted.
 `,

@@ -12,7 +12,7 @@ export interface ModelFlags {
   dtype: 'auto' | 'f32' | 'bf16';
   weightDtype: WeightDType;
   activationDtype: ActivationDType;
-  kvDtype?: 'f32' | 'bf16' | 'fp8';
+  kvDtype?: KvDType | undefined;
   threads?: number;
   isa?: string;
   maxModelLen?: number;
@@ -21,7 +21,13 @@ export interface ModelFlags {
 
 export const modelArgument = 'a Hugging Face folder, embedded:NAME, or random:NAME';
 
-export function addModelOptions(command: Command): Command {
+export const kvDTypes = ['f32', 'bf16', 'fp8'] as const;
+export type KvDType = (typeof kvDTypes)[number];
+
+const kvDtypeOption = () => new Option('--kv-dtype <type>', 'KV cache (default: as --dtype)').choices(kvDTypes);
+
+/** @param kvDtype another form of --kv-dtype */
+export function addModelOptions(command: Command, kvDtype: Option = kvDtypeOption()): Command {
   return command
     .addOption(new Option('--device <name>', 'where to run').choices(['cpu']).default('cpu'))
     .addOption(
@@ -39,7 +45,7 @@ export function addModelOptions(command: Command): Command {
         .choices(activationDTypes)
         .default('auto'),
     )
-    .addOption(new Option('--kv-dtype <type>', 'KV cache (default: as --dtype)').choices(['f32', 'bf16', 'fp8']))
+    .addOption(kvDtype)
     .option('--threads <n>', 'threads of the kernels (default: from affinity and cgroup quota)', positiveInteger)
     .option('--isa <level>', 'ISA level of the kernels (default: the best here)')
     .option('--max-model-len <n>', 'tokens a sequence may have, prompt and answer together', positiveInteger)

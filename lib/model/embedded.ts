@@ -1,4 +1,4 @@
-// The small models that come with the package.
+// The small models that come with the package, and the data to evaluate them on.
 
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -27,3 +27,18 @@ export function resolveModel(source: string): string {
 
 /** Prose that demonstrations hide facts in. */
 export const proseFile = `${modelsFolder}prose.txt`;
+
+export const embeddedData = { heldout: 'heldout.txt', recall: 'recall.jsonl' } as const;
+
+/** `embedded:NAME` as the evaluation file it stands for; anything else unchanged. @throws ERR_IO */
+export function resolveData(file: string): string {
+  if (!file.startsWith(prefix)) return file;
+  const name = file.slice(prefix.length);
+  if (!Object.hasOwn(embeddedData, name)) {
+    throw new SwiftKVError(
+      'ERR_IO',
+      `There is no embedded data ${JSON.stringify(name)}. Expected one of ${Object.keys(embeddedData).join(', ')}.`,
+    );
+  }
+  return `${modelsFolder}eval/${embeddedData[name as keyof typeof embeddedData]}`;
+}

@@ -1,7 +1,7 @@
 // bench quality: its figures against hand-computed ones, and a run of the command.
 
 import { describe, expect, it } from 'vitest';
-import { agreementOf, emptyAgreement, mergeAgreement } from '../../lib/cli/bench/quality-agreement.ts';
+import { agreementOf, emptyAgreement, mergeAgreement } from '../../lib/eval/agreement.ts';
 import { swiftkv } from './run.ts';
 
 const log = (...p: number[]) => p.map(Math.log);

@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { openCheckpoint } from '../../checkpoint/checkpoint.ts';
 import { Engine } from '../../engine/engine.ts';
 import { SwiftKVError } from '../../errors.ts';
+import { type Agreement, agreementOf, emptyAgreement, mergeAgreement } from '../../eval/agreement.ts';
 import { cpuInfo } from '../../kernels/device.ts';
 import { proseFile, resolveModel } from '../../model/embedded.ts';
 import { randomPrefix } from '../../model/random.ts';
@@ -15,7 +16,6 @@ import { benchEnvironment, describeEnvironment } from './environment.ts';
 import { type Variant, variantsOf } from './latency-variants.ts';
 import { nameList } from './options.ts';
 import { type Column, note, type OutputFlags, renderTable, status, writeJson } from './output.ts';
-import { type Agreement, agreementOf, emptyAgreement, mergeAgreement } from './quality-agreement.ts';
 
 interface QualityFlags extends OutputFlags {
   variants?: string[];
