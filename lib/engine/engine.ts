@@ -252,22 +252,31 @@ export class Engine implements AsyncDisposable {
     const { input } = request;
     if (input.type === 'tokenIds') return input.tokenIds;
     if (input.type === 'prompt') return this.#encodeText(input.text, true);
-    return this.#encodeText(this.#renderChat(input.messages), false);
+    return this.#encodeChat(input.messages);
   }
 
-  #renderChat(messages: readonly ChatMessage[]): string {
-    return this.#needTokenizer().renderChat(messages);
+  async #encodeChat(messages: readonly ChatMessage[]): Promise<Int32Array> {
+    const tokenizer = this.#needTokenizer();
+    for (const { content } of messages) this.#checkLength(tokenizer, content ?? '');
+    const text = await tokenizer.renderChat(messages);
+    this.#checkOpen();
+    return this.#encodeText(text, false);
   }
 
   async #encodeText(text: string, addSpecialTokens: boolean): Promise<Int32Array> {
     const tokenizer = this.#needTokenizer();
-    const { maxModelLen } = this.#parts.model;
-    const least = tokenizer.minTokens(text);
-    if (least >= maxModelLen) throw contextError(maxModelLen, `a prompt of at least ${least}`);
+    this.#checkLength(tokenizer, text);
     const { vocabSize } = this.#parts.model.config;
     const ids = checkTokenIds('prompt', await tokenizer.encode(text, { addSpecialTokens }), 'generate', vocabSize);
     if (ids.length === 0) throw expected('prompt', 'a text of at least one token', text, 'generate');
     return ids;
+  }
+
+  /** Refuses a text that cannot fit before any work is done for it. */
+  #checkLength(tokenizer: Tokenizer, text: string): void {
+    const { maxModelLen } = this.#parts.model;
+    const least = tokenizer.minTokens(text);
+    if (least >= maxModelLen) throw contextError(maxModelLen, `a prompt of at least ${least}`);
   }
 
   #submit(request: GenerateRequest, prompt: Int32Array, listener: JobListener): Job {

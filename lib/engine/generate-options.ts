@@ -3,6 +3,7 @@
 import { SwiftKVError } from '../errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { resolveSampling, type Sampling } from '../sampling/options.ts';
+import { plainMessages } from '../tokenizer/chat-message.ts';
 import type { ChatMessage } from '../tokenizer/tokenizer.ts';
 import type { SamplingDefaults } from './types.ts';
 import {
@@ -94,15 +95,17 @@ function checkMessages(value: unknown): readonly ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) {
     throw expected('messages', 'a non-empty array of { role, content }', value, where);
   }
-  return value.map((message: unknown, i) => {
+  const messages = value.map((message: unknown, i) => {
     if (typeof message !== 'object' || message === null) {
       throw expected(`messages[${i}]`, 'an object { role, content }', message, where);
     }
-    const { role, content } = message as Record<string, unknown>;
+    const { role, content, tool_calls } = message as Record<string, unknown>;
+    const silent = (content === null || content === undefined) && Array.isArray(tool_calls);
     return {
       ...message,
       role: checkString(`messages[${i}].role`, role, where),
-      content: checkString(`messages[${i}].content`, content, where),
+      content: silent ? null : checkString(`messages[${i}].content`, content, where),
     };
   });
+  return plainMessages(messages);
 }

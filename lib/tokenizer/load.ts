@@ -60,7 +60,7 @@ function assemble(
     },
     streamDecoder,
     hasChatTemplate: template !== null,
-    renderChat(messages) {
+    async renderChat(messages) {
       if (template === null) {
         throw new SwiftKVError(
           'ERR_CHAT_TEMPLATE',
@@ -70,7 +70,9 @@ function assemble(
       }
       return template.render(messages, tokens);
     },
-    dispose: () => worker.dispose(),
+    async dispose() {
+      await Promise.all([worker.dispose(), template?.dispose()]);
+    },
   };
 }
 

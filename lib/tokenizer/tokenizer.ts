@@ -1,9 +1,15 @@
 // What the engine and the CLI need of a tokenizer.
 
-/** One turn of a conversation, as chat templates see it. */
+/** One turn of a conversation, as chat templates see it: they may read every field, so all of them get through. */
 export interface ChatMessage {
   role: string;
-  content: string;
+  /** null only beside `tool_calls`, where an assistant calls tools and says nothing. */
+  content: string | null;
+  name?: string | undefined;
+  tool_calls?: readonly unknown[] | undefined;
+  tool_call_id?: string | undefined;
+  /** Whatever else the model's template knows, as plain data. */
+  [field: string]: unknown;
 }
 
 /** Turns sampled ids into text as they come; never emits half a character. */
@@ -38,10 +44,10 @@ export interface Tokenizer {
   readonly hasChatTemplate: boolean;
   /**
    * Renders messages with the model's chat template, generation prompt included. The result holds its special tokens
-   * as text: encode it with `addSpecialTokens: false`.
-   * @throws SwiftKVError ERR_CHAT_TEMPLATE
+   * as text: encode it with `addSpecialTokens: false`. Runs on a worker thread with a time limit, as templates may loop.
+   * @throws SwiftKVError ERR_CHAT_TEMPLATE, ERR_DISPOSED
    */
-  renderChat(messages: readonly ChatMessage[]): string;
-  /** Ends the worker thread, if one was started. Idempotent. */
+  renderChat(messages: readonly ChatMessage[]): Promise<string>;
+  /** Ends the worker threads that were started. Idempotent. */
   dispose(): Promise<void>;
 }

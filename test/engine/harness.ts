@@ -83,7 +83,7 @@ export function byteTokenizer(): Tokenizer & { disposals: number } {
       };
     },
     hasChatTemplate: true,
-    renderChat: (messages) => messages.map((m) => `<${m.role}>${m.content}`).join(''),
+    renderChat: async (messages) => messages.map((m) => `<${m.role}>${m.content}`).join(''),
     async dispose() {
       tokenizer.disposals++;
     },

@@ -34,7 +34,7 @@ describe('against the reference implementation', () => {
   });
 
   it.each(oracle.chat)('renders and encodes a chat without a second BOS', async ({ messages, text, ids }) => {
-    expect(tokenizer.renderChat(messages)).toBe(text);
+    expect(await tokenizer.renderChat(messages)).toBe(text);
     expect([...(await tokenizer.encode(text, { addSpecialTokens: false }))]).toEqual(ids);
   });
 });
@@ -176,10 +176,11 @@ describe('folders', () => {
     await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(sentencePieceStyle()));
     const bare = await loadTokenizer([folder]);
     expect(bare!.hasChatTemplate).toBe(false);
-    expect(() => bare!.renderChat([{ role: 'user', content: 'hi' }])).toThrow(/no chat template/);
+    await expect(bare!.renderChat([{ role: 'user', content: 'hi' }])).rejects.toThrow(/no chat template/);
     await writeFile(join(folder, 'chat_template.jinja'), '{{ raise_exception("only " + messages[0].role) }}');
     const failing = await loadTokenizer([folder]);
-    expect(() => failing!.renderChat([{ role: 'user', content: 'hi' }])).toThrow(/only user/);
+    await expect(failing!.renderChat([{ role: 'user', content: 'hi' }])).rejects.toThrow(/only user/);
+    await failing!.dispose();
     await rm(folder, { recursive: true });
   });
 });
