@@ -23,14 +23,22 @@ const config = {
   groupSize: 1,
 };
 const maxModelLen = 131072;
-const capacity = { maxRows: 512, maxSeqs: 64, maxLogitRows: 64, maxBlocksPerSeq: maxModelLen / 16, numLayers: 16 };
+const capacity = {
+  maxRows: 512,
+  maxSeqs: 64,
+  maxLogitRows: 64,
+  maxBlocksPerSeq: maxModelLen / 16,
+  numLayers: 16,
+  vocabSize: 128256,
+  maxTopLogprobs: 20,
+};
 
 function makeBatch() {
   const { maxRows, maxSeqs, maxLogitRows, maxBlocksPerSeq } = capacity;
   const rows = ['ids', 'positionsT', 'slotsT', 'survivors', 'positionsS'];
   const seqs = ['queryStartT', 'contextLenT', 'tableRowT', 'queryStartS', 'contextLenS', 'tableRowS', 'rowLayers'];
-  const logits = ['logitRows', 'samplerSlots', 'outputPositions', 'sampledIds'];
-  const batch = { capacity, counts: new Int32Array(5), blockTables: new Int32Array(maxSeqs * maxBlocksPerSeq) };
+  const logits = ['logitRows', 'samplerSlots', 'outputPositions', 'forcedIds', 'maskRows', 'logprobRows', 'sampledIds'];
+  const batch = { capacity, counts: new Int32Array(6), blockTables: new Int32Array(maxSeqs * maxBlocksPerSeq) };
   for (const field of rows) batch[field] = new Int32Array(maxRows);
   for (const field of seqs) batch[field] = new Int32Array(maxSeqs + 1);
   for (const field of logits) batch[field] = new Int32Array(maxLogitRows).fill(7);

@@ -124,6 +124,11 @@ std::span<float> read_floats(Napi::Value value, const std::string& name) {
   return {array.Data(), array.ElementLength()};
 }
 
+std::span<int32_t> read_ints(Napi::Value value, const std::string& name) {
+  auto array = read_typed<Napi::Int32Array>(value, name, napi_int32_array, "an Int32Array");
+  return {array.Data(), array.ElementLength()};
+}
+
 std::span<uint8_t> read_bytes(Napi::Value value, const std::string& name) {
   auto array = read_typed<Napi::Uint8Array>(value, name, napi_uint8_array, "a Uint8Array");
   return {array.Data(), array.ElementLength()};

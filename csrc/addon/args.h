@@ -34,6 +34,7 @@ KvScales read_kv_scales(Napi::Value value, const std::string& name);
 
 // Views of typed arrays: valid until JavaScript runs again.
 std::span<float> read_floats(Napi::Value value, const std::string& name);
+std::span<int32_t> read_ints(Napi::Value value, const std::string& name);
 std::span<uint8_t> read_bytes(Napi::Value value, const std::string& name);
 
 // An uninitialised Float32Array. Throws out_of_memory where V8 would end the process.

@@ -30,6 +30,15 @@ Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<Batch>& batch, int3
   throw Napi::Error::New(env);
 }
 
+Napi::Value array_over(Napi::Env env, FieldType type, size_t length, Napi::ArrayBuffer buffer, size_t offset) {
+  switch (type) {
+    case FieldType::i32: return Napi::Int32Array::New(env, length, buffer, offset);
+    case FieldType::u32: return Napi::Uint32Array::New(env, length, buffer, offset);
+    case FieldType::f32: return Napi::Float32Array::New(env, length, buffer, offset);
+  }
+  return env.Undefined();
+}
+
 Napi::Object capacity_object(Napi::Env env, const BatchCapacity& capacity) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("maxRows", capacity.max_rows);
@@ -37,6 +46,8 @@ Napi::Object capacity_object(Napi::Env env, const BatchCapacity& capacity) {
   object.Set("maxLogitRows", capacity.max_logit_rows);
   object.Set("maxBlocksPerSeq", capacity.max_blocks_per_seq);
   object.Set("numLayers", capacity.num_layers);
+  object.Set("vocabSize", capacity.vocab_size);
+  object.Set("maxTopLogprobs", capacity.max_top_logprobs);
   object.Freeze();
   return object;
 }
@@ -52,7 +63,9 @@ BatchCapacity read_capacity(Napi::Value value, const std::string& name) {
           .max_seqs = field("maxSeqs"),
           .max_logit_rows = field("maxLogitRows"),
           .max_blocks_per_seq = field("maxBlocksPerSeq"),
-          .num_layers = field("numLayers")};
+          .num_layers = field("numLayers"),
+          .vocab_size = field("vocabSize"),
+          .max_top_logprobs = field("maxTopLogprobs")};
 }
 
 void BatchHandle::define(Napi::Env env) {
@@ -70,9 +83,10 @@ BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Handle(info) {
   for (int i = 0; i < kBatchFieldCount; ++i) {
     const auto field = static_cast<BatchField>(i);
     const size_t offset = static_cast<size_t>(batch_->data(field) - base) * sizeof(int32_t);
+    const BatchFieldInfo& info_of = batch_field_info(field);
     properties.push_back(Napi::PropertyDescriptor::Value(
-        Napi::String::New(env, std::string(batch_field_info(field).name)),
-        Napi::Int32Array::New(env, static_cast<size_t>(batch_->length(field)), buffer, offset), napi_enumerable));
+        Napi::String::New(env, std::string(info_of.name)),
+        array_over(env, info_of.type, static_cast<size_t>(batch_->length(field)), buffer, offset), napi_enumerable));
   }
   info.This().As<Napi::Object>().DefineProperties(properties);
   tag(info);

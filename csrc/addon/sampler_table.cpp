@@ -24,7 +24,10 @@ SamplerSlot read_state(Napi::Value value) {
       .top_k = static_cast<int32_t>(read_int(state.Get("topK"), "topK", 0, kMaxInt32)),
       .seed = read_seed(state.Get("seed")),
       .choice = static_cast<uint32_t>(read_int(state.Get("choice"), "choice", 0, kMaxInt32)),
-      .reserved = 0,
+      .repetition_penalty = number("repetitionPenalty"),
+      .presence_penalty = number("presencePenalty"),
+      .frequency_penalty = number("frequencyPenalty"),
+      .min_tokens = static_cast<int32_t>(read_int(state.Get("minTokens"), "minTokens", 0, kMaxInt32)),
   };
 }
 
@@ -56,7 +59,17 @@ Napi::Value SamplerTableHandle::get_capacity(const Napi::CallbackInfo& info) {
 Napi::Value SamplerTableHandle::set(const Napi::CallbackInfo& info) {
   const auto slot = static_cast<int32_t>(read_int(info[0], "slot", 0, kMaxInt32));
   const SamplerSlot state = read_state(info[1]);
-  alive()->set(slot, state);
+  // Properties first: a getter may do anything to the arrays that were read before it.
+  const Napi::Object object = info[1].As<Napi::Object>();
+  const Napi::Value bias_ids = object.Get("biasIds"), biases = object.Get("biases"), end_ids = object.Get("endIds");
+  const SamplerLists lists = {
+      .bias_ids = read_ints(bias_ids, "biasIds"),
+      .biases = read_floats(biases, "biases"),
+      .end_ids = read_ints(end_ids, "endIds"),
+      .prompt_ids = read_ints(info[2], "promptIds"),
+      .output_ids = read_ints(info[3], "outputIds"),
+  };
+  alive()->set(slot, state, lists);
   return info.Env().Undefined();
 }
 
@@ -68,7 +81,8 @@ Napi::Value SamplerTableHandle::dispose(const Napi::CallbackInfo& info) {
 Napi::Value make_sampler_table(const Napi::CallbackInfo& info) {
   const std::shared_ptr<OpenDevice>& device = DeviceHandle::open_device(info[0]);
   const auto capacity = static_cast<int32_t>(read_int(info[1], "capacity", 0, kMaxInt32));
-  return SamplerTableHandle::make(info.Env(), SamplerTable::create(device, capacity));
+  const auto vocab = static_cast<int32_t>(read_int(info[2], "vocabSize", 0, kMaxInt32));
+  return SamplerTableHandle::make(info.Env(), SamplerTable::create(device, capacity, vocab));
 }
 
 }  // namespace swiftkv::addon

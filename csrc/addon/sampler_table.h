@@ -32,7 +32,7 @@ class SamplerTableHandle : public Handle<SamplerTableHandle> {
   std::shared_ptr<SamplerTable> table_;
 };
 
-// (device, capacity) => NativeSamplerTable
+// (device, capacity, vocabSize) => NativeSamplerTable
 Napi::Value make_sampler_table(const Napi::CallbackInfo& info);
 
 }  // namespace swiftkv::addon

@@ -32,15 +32,41 @@ constexpr std::array<BatchFieldInfo, kBatchFieldCount> kFields = {{
     {"samplerSlots", Axis::R, 0, IndexRole::sampler_slot},
     {"outputPositions", Axis::R, 0, IndexRole::output_position},
     {"blockTables", Axis::none, 0, IndexRole::block_table},
+    {"forcedIds", Axis::R, 0, IndexRole::forced_token},
+    {"maskRows", Axis::R, 0, IndexRole::mask_row},
+    {"masks", Axis::none, 0, IndexRole::none, FieldType::u32},
+    {"logprobRows", Axis::P, 0, IndexRole::logprob_row},
     {"sampledIds", Axis::R, 0, IndexRole::none},
+    {"chosenLogprobs", Axis::P, 0, IndexRole::none, FieldType::f32},
+    {"ranks", Axis::P, 0, IndexRole::none},
+    {"topIds", Axis::P, 0, IndexRole::none},
+    {"topLogprobs", Axis::P, 0, IndexRole::none, FieldType::f32},
     {"layerRows", Axis::none, 0, IndexRole::none},
     {"rowLayers", Axis::none, 0, IndexRole::none},
     {"counts", Axis::none, 0, IndexRole::none},
 }};
 
+int64_t mask_words(const BatchCapacity& c) {
+  return (int64_t{c.vocab_size} + 31) / 32;
+}
+
+// Columns of a field of rank 2; 0 for the others.
+int64_t field_columns(BatchField field, const BatchCapacity& c) {
+  switch (field) {
+    case BatchField::block_tables: return c.max_blocks_per_seq;
+    case BatchField::masks: return mask_words(c);
+    case BatchField::top_ids:
+    case BatchField::top_logprobs: return c.max_top_logprobs;
+    default: return 0;
+  }
+}
+
 int64_t field_length(BatchField field, const BatchCapacity& c) {
   switch (field) {
     case BatchField::block_tables: return int64_t{c.max_seqs} * c.max_blocks_per_seq;
+    case BatchField::masks: return c.max_logit_rows * mask_words(c);
+    case BatchField::top_ids:
+    case BatchField::top_logprobs: return int64_t{c.max_logit_rows} * c.max_top_logprobs;
     case BatchField::layer_rows: return c.num_layers;
     case BatchField::row_layers: return c.max_seqs;
     case BatchField::counts: return kAxisCount;
@@ -55,6 +81,10 @@ void check_capacity(int32_t value, const char* name, int32_t limit) {
   if (value >= 1 && value <= limit) return;
   throw Error(Code::invalid_argument,
               "Expected 1 to " + std::to_string(limit) + " for " + name + " but received " + std::to_string(value));
+}
+
+void check_product(int64_t elements, const char* what) {
+  if (elements > kMaxInts) throw Error(Code::invalid_argument, std::string("Expected at most 2^30 ") + what);
 }
 
 const char* field_name(BatchField field) {
@@ -101,7 +131,7 @@ const BatchFieldInfo& batch_field_info(BatchField field) {
 }
 
 std::optional<BatchField> find_batch_field(std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(BatchField::sampled_ids); ++i) {
+  for (int i = 0; i <= static_cast<int>(BatchField::top_logprobs); ++i) {
     const BatchField field = static_cast<BatchField>(i);
     if (batch_field_info(field).name == name) return field;
   }
@@ -112,7 +142,8 @@ int64_t axis_capacity(Axis axis, const BatchCapacity& c) {
   switch (axis) {
     case Axis::T:
     case Axis::S: return c.max_rows;
-    case Axis::R: return c.max_logit_rows;
+    case Axis::R:
+    case Axis::P: return c.max_logit_rows;
     case Axis::BT:
     case Axis::BS: return c.max_seqs;
     case Axis::none: break;
@@ -126,9 +157,11 @@ void check_capacity(const BatchCapacity& c) {
   check_capacity(c.max_logit_rows, "maxLogitRows", 1 << 20);
   check_capacity(c.max_blocks_per_seq, "maxBlocksPerSeq", 1 << 26);
   check_capacity(c.num_layers, "numLayers", 1 << 16);
-  if (int64_t{c.max_seqs} * c.max_blocks_per_seq > kMaxInts) {
-    throw Error(Code::invalid_argument, "Expected at most 2^30 block table entries for maxSeqs * maxBlocksPerSeq");
-  }
+  check_capacity(c.vocab_size, "vocabSize", 1 << 24);
+  check_capacity(c.max_top_logprobs, "maxTopLogprobs", c.vocab_size);
+  check_product(int64_t{c.max_seqs} * c.max_blocks_per_seq, "block table entries for maxSeqs * maxBlocksPerSeq");
+  check_product(c.max_logit_rows * mask_words(c), "words of masks for maxLogitRows * vocabSize / 32");
+  check_product(int64_t{c.max_logit_rows} * c.max_top_logprobs, "top tokens for maxLogitRows * maxTopLogprobs");
 }
 
 std::shared_ptr<Batch> Batch::create(const BatchCapacity& capacity) {
@@ -167,17 +200,14 @@ RowsView Batch::half(Axis rows) const {
 }
 
 TensorView Batch::view(BatchField field, const BatchCapacity& c) {
-  TensorView v;
-  v.dtype = DType::i32;
-  if (field == BatchField::block_tables) {
-    v.rank = 2;
-    v.shape[0].size = c.max_seqs;
-    v.shape[1].size = c.max_blocks_per_seq;
-    return v;
-  }
   const BatchFieldInfo& info = batch_field_info(field);
-  v.rank = 1;
-  v.shape[0] = {.size = field_length(field, c), .axis = info.axis, .plus = info.plus};
+  const int64_t length = field_length(field, c);
+  const int64_t columns = field_columns(field, c);
+  TensorView v;
+  v.dtype = info.type == FieldType::f32 ? DType::f32 : DType::i32;
+  v.rank = columns > 0 ? 2 : 1;
+  v.shape[0] = {.size = columns > 0 ? length / columns : length, .axis = info.axis, .plus = info.plus};
+  v.shape[1].size = columns;
   return v;
 }
 
@@ -196,6 +226,9 @@ Status validate(const Batch& batch, const BatchLimits& limits) {
       {BatchField::logit_rows, 0, batch.count(Axis::S)},
       {BatchField::sampler_slots, 0, limits.sampler_slots},
       {BatchField::output_positions, 0, BatchLimits::kNone},
+      {BatchField::forced_ids, -1, limits.vocab},
+      {BatchField::mask_rows, -1, limits.masks},
+      {BatchField::logprob_rows, 0, batch.count(Axis::R)},
   };
   for (const auto& r : ranges) {
     if (Status s = check_field(batch, limits, r.field, r.low, r.high); !s.ok()) return s;

@@ -17,6 +17,10 @@ namespace swiftkv {
 
 struct BatchCapacity {
   int32_t max_rows, max_seqs, max_logit_rows, max_blocks_per_seq, num_layers;
+  int32_t vocab_size;        // bits of a mask
+  int32_t max_top_logprobs;  // at most vocab_size
+
+  friend bool operator==(const BatchCapacity&, const BatchCapacity&) = default;
 };
 
 enum class BatchField : int32_t {
@@ -35,7 +39,16 @@ enum class BatchField : int32_t {
   sampler_slots,
   output_positions,
   block_tables,
+  forced_ids,
+  mask_rows,
+  masks,
+  logprob_rows,
+  // Written by the step:
   sampled_ids,
+  chosen_logprobs,
+  ranks,
+  top_ids,
+  top_logprobs,
   // Not tensors of a program:
   layer_rows,
   row_layers,
@@ -44,25 +57,35 @@ enum class BatchField : int32_t {
 };
 inline constexpr int kBatchFieldCount = static_cast<int>(BatchField::count);
 
+// All of 32 bits. Programs see u32 as i32.
+enum class FieldType : int32_t { i32, u32, f32 };
+
 struct BatchFieldInfo {
   std::string_view name;  // as in lib/native/binding.ts
   Axis axis;              // none: fixed size
   int32_t plus;
-  IndexRole role;  // what the numbers mean; `none` for fields that are no operands
+  IndexRole role;  // what the numbers mean; `none` for those that no kernel follows
+  FieldType type = FieldType::i32;
 };
 
 const BatchFieldInfo& batch_field_info(BatchField field);
 // A field that programs may name as a tensor, by its name in binding.ts.
 std::optional<BatchField> find_batch_field(std::string_view name);
 
+// A field of results: a program may write it.
+constexpr bool step_writes(BatchField field) {
+  return field >= BatchField::sampled_ids && field <= BatchField::top_logprobs;
+}
+
 // What the numbers of a batch may be, and which fields anybody reads. A program derives it from its ops.
 struct BatchLimits {
   static constexpr int64_t kNone = int64_t{1} << 31;  // any i32
 
-  int64_t vocab = kNone;       // ids
+  int64_t vocab = kNone;       // ids, forced ids
   int64_t positions = kNone;   // rows of the RoPE table
   int64_t num_blocks = kNone;  // of the KV pool
   int64_t sampler_slots = kNone;
+  int64_t masks = kNone;
   uint64_t used = 0;  // bit (1 << field): only these are checked
 
   bool uses(BatchField f) const { return (used >> static_cast<int>(f)) & 1; }
@@ -84,14 +107,15 @@ class Batch {
   Batch& operator=(const Batch&) = delete;
 
   const BatchCapacity& capacity() const { return capacity_; }
-  // Number of int32 in a field, at capacity.
+  // Number of 32-bit elements of a field, at capacity.
   int64_t length(BatchField field) const { return lengths_[static_cast<size_t>(field)]; }
   int32_t* data(BatchField field) const { return base_ + offsets_[static_cast<size_t>(field)]; }
   int32_t count(Axis axis) const { return data(BatchField::counts)[static_cast<int>(axis)]; }
   // One half's description; T or S.
   RowsView half(Axis rows) const;
 
-  // The shape a program sees: axes with their capacities; block_tables is [max_seqs, max_blocks_per_seq].
+  // The shape a program sees: axes with their capacities; block_tables is [max_seqs, max_blocks_per_seq], masks is
+  // [max_logit_rows, ceil(vocab_size / 32)], top_ids and top_logprobs are [P, max_top_logprobs].
   static TensorView view(BatchField field, const BatchCapacity& capacity);
 
  private:

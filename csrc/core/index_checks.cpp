@@ -72,7 +72,16 @@ Status check_operand(const BoundOp& op, const OperandSpec& spec, const TensorVie
     case IndexRole::source_slot: high = op.size(Sym::NB) * kBlockTokens; break;
     case IndexRole::row:
     case IndexRole::survivor:
-    case IndexRole::logit_row: high = op.size(Sym::src); break;
+    case IndexRole::logit_row:
+    case IndexRole::logprob_row: high = op.size(Sym::src); break;
+    case IndexRole::forced_token:
+      low = -1;
+      high = op.size(Sym::V);
+      break;
+    case IndexRole::mask_row:
+      low = -1;
+      high = op.size(Sym::masks);
+      break;
     case IndexRole::sampler_slot: high = op.size(Sym::slots); break;
     case IndexRole::output_position: high = int64_t{1} << 31; break;
     case IndexRole::block: high = op.size(Sym::NB); break;

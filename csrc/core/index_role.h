@@ -20,7 +20,10 @@ enum class IndexRole : int32_t {
   sampler_slot,     // [0, slots of the sampler table)
   output_position,  // >= 0
   block,            // [0, NB)
-  row,              // a row of another operand: survivor and logit_row are the two kinds of a program
+  logprob_row,      // a logit row, [0, R)
+  forced_token,     // [-1, V)
+  mask_row,         // [-1, masks)
+  row,              // a row of another operand: survivor, logit_row and logprob_row are its kinds in a program
 };
 
 }  // namespace swiftkv

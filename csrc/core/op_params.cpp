@@ -149,6 +149,7 @@ void fill(const BoundOp& op, LogprobsParams& p) {
   p = {.rows = op.rows(),
        .vocab = op.size(Sym::V),
        .top_k = narrow(op, Sym::top),
+       .index = pointer<int32_t>(op, at(kLogprobs, "rows")),
        .logits = pointer<float>(op, at(kLogprobs, "logits")),
        .ids = pointer<int32_t>(op, at(kLogprobs, "ids")),
        .chosen = pointer<float>(op, at(kLogprobs, "chosen")),
@@ -164,7 +165,9 @@ void fill(const BoundOp& op, SampleParams& p) {
        .samplers = std::get<SamplersView>(op.operands[at(kSample, "samplers")]).slots,
        .slots = pointer<int32_t>(op, at(kSample, "slots")),
        .output_positions = pointer<int32_t>(op, at(kSample, "outputPositions")),
+       .forced_ids = pointer<int32_t>(op, at(kSample, "forcedIds")),
        .bitmask = pointer<uint32_t>(op, at(kSample, "bitmask")),
+       .mask_rows = pointer<int32_t>(op, at(kSample, "maskRows")),
        .ids = pointer<int32_t>(op, at(kSample, "ids"))};
 }
 

@@ -68,7 +68,7 @@ string names_text(const Specs& specs) {
 
 // Sizes that may be zero: there is then nothing to do. Only these may be row axes of a program.
 constexpr bool counts_rows(Sym s) {
-  return s == Sym::rows || s == Sym::B || s == Sym::src;
+  return s == Sym::rows || s == Sym::B || s == Sym::src || s == Sym::masks;
 }
 constexpr bool may_be_zero(Sym s) {
   return counts_rows(s) || s == Sym::top || s == Sym::P || s == Sym::tables || s == Sym::stride;
@@ -153,7 +153,7 @@ class Matcher {
       case OperandKind::tensor: return match_tensor(s, std::get<TensorView>(view));
       case OperandKind::cache: return match_cache(s, *std::get<CacheView>(view).cache);
       case OperandKind::caches: return match_caches(s, std::get<CacheListView>(view));
-      case OperandKind::samplers: return bind(Sym::slots, std::get<SamplersView>(view).capacity, s.name);
+      case OperandKind::samplers: return match_samplers(s, std::get<SamplersView>(view));
     }
   }
 
@@ -226,6 +226,13 @@ class Matcher {
     bind(Sym::NB, c.num_blocks, s.name);
   }
 
+  void match_samplers(const OperandSpec& s, const SamplersView& samplers) {
+    bind(Sym::slots, samplers.capacity, s.name);
+    if (samplers.vocab == symbols_.size(Sym::V).size) return;
+    refuse(spec_, operand_text(s) + " is for a vocabulary of " + to_string(samplers.vocab) +
+                      ", expected V = " + to_string(symbols_.size(Sym::V).size) + " from logits");
+  }
+
   void match_caches(const OperandSpec& s, const CacheListView& list) {
     if (list.count < 1) refuse(spec_, "Expected at least one cache for " + operand_text(s));
     const KvCache& first = list.caches[0];
@@ -292,8 +299,15 @@ class Matcher {
       }
     }
     check_fp8_activations();
+    const auto given = [&](size_t i) { return op_.operands[i].index() != 0; };
+    if (spec_.kind == OpKind::sample) {
+      const bool bitmask = given(specs::at(specs::kSample, "bitmask"));
+      const bool mask_rows = given(specs::at(specs::kSample, "maskRows"));
+      if (mask_rows && !bitmask) refuse(spec_, "Expected a bitmask with maskRows");
+      if (bitmask && !mask_rows) require_same(Sym::masks, "bitmask", "maskRows");
+    }
     if (spec_.kind == OpKind::logprobs) {
-      const auto given = [&](size_t i) { return op_.operands[i].index() != 0; };
+      if (!given(specs::at(specs::kLogprobs, "rows"))) require_same(Sym::src, "logits", "rows");
       if (given(specs::at(specs::kLogprobs, "topIds")) != given(specs::at(specs::kLogprobs, "topLogprobs"))) {
         refuse(spec_, "Expected topIds and topLogprobs together but received only one of them");
       }
@@ -302,6 +316,16 @@ class Matcher {
                           to_string(op_.size(Sym::top)));
       }
     }
+  }
+
+  // Without an operand that picks them, the rows of `from` are those of the call.
+  void require_same(Sym sym, const char* from, const char* picker) {
+    const Extent& theirs = symbols_.size(sym);
+    const Extent& rows = symbols_.size(Sym::rows);
+    if (theirs == rows) return;
+    refuse(spec_, string("operand ") + from + " has " + extent_text(theirs) +
+                      " rows, expected rows = " + extent_text(rows) + " from " +
+                      string(symbols_.from[static_cast<size_t>(Sym::rows)]) + " without " + picker);
   }
 
   void check_fp8_activations() {

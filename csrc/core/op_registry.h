@@ -19,7 +19,28 @@
 namespace swiftkv {
 
 // Symbols of shapes, spelled the same in the specs.
-enum class Sym : int32_t { rows, d, n, k, Hq, Hk, hd, ff, V, P, B, NB, tables, stride, src, top, groups, slots, count };
+enum class Sym : int32_t {
+  rows,
+  d,
+  n,
+  k,
+  Hq,
+  Hk,
+  hd,
+  ff,
+  V,
+  P,
+  B,
+  NB,
+  tables,
+  stride,
+  src,
+  top,
+  groups,
+  slots,
+  masks,
+  count
+};
 inline constexpr int kSymCount = static_cast<int>(Sym::count);
 
 enum class OperandKind : int32_t { tensor, cache, caches, samplers };

@@ -133,8 +133,9 @@ inline constexpr OperandSpec kGatherRows[] = {
 };
 
 inline constexpr OperandSpec kLogprobs[] = {
-    input("logits", kF32, "rows, V"),
-    index("ids", "rows", IndexRole::none),
+    input("logits", kF32, "src, V"),
+    index("ids", "src", IndexRole::none),
+    optional(index("rows", "rows", IndexRole::row)),
     output("chosen", kF32, "rows"),
     output("rank", kI32, "rows"),
     optional(output("topIds", kI32, "rows, top")),
@@ -143,10 +144,12 @@ inline constexpr OperandSpec kLogprobs[] = {
 
 inline constexpr OperandSpec kSample[] = {
     input("logits", kF32, "rows, V"),
-    {.name = "samplers", .kind = OperandKind::samplers},
+    {.name = "samplers", .kind = OperandKind::samplers, .access = Access::update},
     index("slots", "rows", IndexRole::sampler_slot),
     index("outputPositions", "rows", IndexRole::output_position),
-    optional(input("bitmask", kI32, "rows, V/32")),
+    optional(index("forcedIds", "rows", IndexRole::forced_token)),
+    optional(input("bitmask", kI32, "masks, V/32")),
+    optional(index("maskRows", "rows", IndexRole::mask_row)),
     output("ids", kI32, "rows"),
 };
 

@@ -10,9 +10,10 @@
 
 namespace swiftkv {
 
-// Row axes of a step, in the order of a batch's counts: all rows, surviving rows, logit rows, sequences of both halves.
-enum class Axis : int32_t { none = -1, T = 0, S = 1, R = 2, BT = 3, BS = 4 };
-inline constexpr int kAxisCount = 5;
+// Row axes of a step, in the order of a batch's counts: all rows, surviving rows, logit rows, sequences of both halves,
+// logit rows whose log-probabilities are wanted.
+enum class Axis : int32_t { none = -1, T = 0, S = 1, R = 2, BT = 3, BS = 4, P = 5 };
+inline constexpr int kAxisCount = 6;
 
 constexpr const char* axis_name(Axis a) {
   switch (a) {
@@ -22,6 +23,7 @@ constexpr const char* axis_name(Axis a) {
     case Axis::R: return "R";
     case Axis::BT: return "BT";
     case Axis::BS: return "BS";
+    case Axis::P: return "P";
   }
   return "?";
 }
@@ -74,6 +76,7 @@ struct CacheListView {
 struct SamplersView {
   const SamplerSlot* slots;
   int32_t capacity;
+  int32_t vocab;  // of every slot's counts and lists
 };
 
 using OperandView = std::variant<std::monostate, TensorView, CacheView, CacheListView, SamplersView>;

@@ -232,16 +232,22 @@ struct GatherRowsParams {
 // (descending, ties by lower id). A chosen id outside [0, V), such as sample's -1, gives chosen = NaN and rank = 0.
 struct LogprobsParams {
   int64_t rows, vocab;
-  int32_t top_k;        // 0..vocab
-  const float* logits;  // [rows, V]
-  const int32_t* ids;   // [rows] chosen tokens
-  float* chosen;        // [rows]
-  int32_t* rank;        // [rows]
-  int32_t* top_ids;     // [rows, top_k] or null when top_k = 0
-  float* top_logprobs;  // [rows, top_k]
+  int32_t top_k;         // 0..vocab
+  const int32_t* index;  // [rows] source row of row i; null: row i itself, source rows = rows
+  const float* logits;   // [source rows, V]
+  const int32_t* ids;    // [source rows] chosen tokens
+  float* chosen;         // [rows]
+  int32_t* rank;         // [rows]
+  int32_t* top_ids;      // [rows, top_k] or null when top_k = 0
+  float* top_logprobs;   // [rows, top_k]
 };
 
+// The tokens that a sequence has had. A number of `counts` says how often the id is among the outputs; its top bit,
+// that the prompt has it. Adjusting a row goes through the list and not through the vocabulary.
+inline constexpr uint32_t kInPrompt = uint32_t{1} << 31;
+
 // One running sequence's sampler; lives natively from admission on (SamplerTable), written only while no step reads it.
+// `counts` and `seen` are the exception: `sample` adds the token that it has drawn.
 struct SamplerSlot {
   float temperature;  // 0 = greedy (lowest id among equals)
   float top_p;        // 1 = off
@@ -249,18 +255,36 @@ struct SamplerSlot {
   int32_t top_k;      // 0 = off
   uint64_t seed;
   uint32_t choice;  // index of the choice when n > 1
-  uint32_t reserved;
+  float repetition_penalty =
+      1.0f;                        // of tokens in the prompt or the outputs: positive logits divided, others multiplied
+  float presence_penalty = 0.0f;   // of tokens in the outputs: subtracted once
+  float frequency_penalty = 0.0f;  // of tokens in the outputs: subtracted times how often
+  int32_t min_tokens = 0;          // no end id at an output position below this
+  int32_t num_biases = 0, num_end_ids = 0;
+  const int32_t* bias_ids = nullptr;  // [num_biases], below V
+  const float* biases = nullptr;      // [num_biases] added to the logit; -inf forbids
+  const int32_t* end_ids = nullptr;   // [num_end_ids], below V
+  uint32_t* counts = nullptr;         // [V], or null without penalties
+  int32_t* seen = nullptr;            // [1 + V]: how many ids have a count, then these ids in the order they came
 };
 
-// ids[i] = the next token of row i; -1 if the row holds NaN or +Inf, or nothing is allowed. The random number is a
-// function of (seed, choice, output position) alone.
+// What `sample` answers where there is no token.
+inline constexpr int32_t kNoNumbers = -1;       // the row holds NaN or +Inf, or nothing but -Inf
+inline constexpr int32_t kNothingAllowed = -2;  // bitmask, biases and ending ids together leave no token of the row
+
+// ids[i] = the next token of row i. A row is adjusted in this order: bitmask, biases, end ids before min_tokens,
+// repetition penalty, frequency and presence penalty; then temperature, top-k, top-p, min-p. A forced id is taken as it
+// is and reads nothing of the slot. Drawn tokens are counted when all rows are done. The random number is a function of
+// (seed, choice, output position) alone.
 struct SampleParams {
   int64_t rows, vocab;
   const float* logits;              // [rows, V]
   const SamplerSlot* samplers;      // [slots]
   const int32_t* slots;             // [rows]
   const int32_t* output_positions;  // [rows] index of this token among the sequence's outputs
-  const uint32_t* bitmask;          // [rows, ceil(V/32)] or null; bit set = allowed
+  const int32_t* forced_ids;        // [rows] or null; -1 = draw
+  const uint32_t* bitmask;          // [masks, ceil(V/32)] or null; bit set = allowed
+  const int32_t* mask_rows;         // [rows] row of the bitmask, -1 = none; null: row i itself, masks = rows
   int32_t* ids;                     // [rows]
 };
 

@@ -10,11 +10,6 @@
 namespace swiftkv {
 namespace {
 
-bool same(const BatchCapacity& a, const BatchCapacity& b) {
-  return a.max_rows == b.max_rows && a.max_seqs == b.max_seqs && a.max_logit_rows == b.max_logit_rows &&
-         a.max_blocks_per_seq == b.max_blocks_per_seq && a.num_layers == b.num_layers;
-}
-
 void clear(Batch& batch, BatchField field) {
   std::memset(batch.data(field), 0, static_cast<size_t>(batch.length(field)) * sizeof(int32_t));
 }
@@ -61,7 +56,7 @@ StepResult Program::run(Batch& batch) {
   } over{*this};
 
   device_->require_open();
-  if (!same(batch.capacity(), capacity_)) {
+  if (batch.capacity() != capacity_) {
     throw Error(Code::invalid_argument, "Expected a batch of the capacity that program " + name_ + " was made for");
   }
   check(validate(batch, limits_));

@@ -154,8 +154,8 @@ class ProgramBuilder {
       if (std::holds_alternative<Tensor>(t)) {
         throw Error(Code::invalid_argument, who + " is written, expected a buffer but received a constant");
       }
-      if (field != nullptr && *field != BatchField::sampled_ids) {
-        throw Error(Code::invalid_argument, who + " is written, expected a buffer or sampledIds but received " +
+      if (field != nullptr && !step_writes(*field)) {
+        throw Error(Code::invalid_argument, who + " is written, expected a buffer or a field of results but received " +
                                                 string(batch_field_info(*field).name));
       }
       const auto uses =
@@ -178,7 +178,9 @@ class ProgramBuilder {
     bool fits = role == operand.role;
     if (operand.role == IndexRole::row) {
       const Axis source = bound.sizes[static_cast<size_t>(Sym::src)].axis;
-      fits = (role == IndexRole::survivor && source == Axis::T) || (role == IndexRole::logit_row && source == Axis::S);
+      fits = (role == IndexRole::survivor && source == Axis::T) ||
+             (role == IndexRole::logit_row && source == Axis::S) ||
+             (role == IndexRole::logprob_row && source == Axis::R);
     }
     if (!fits) {
       throw Error(Code::invalid_argument, "batch field " + string(batch_field_info(*field).name) + " cannot be " + who +
@@ -197,6 +199,8 @@ class ProgramBuilder {
       if (has) limit = std::min(limit, step.op.size(sym));
     };
     tighten(limits.vocab, IndexRole::token, Sym::V);
+    tighten(limits.vocab, IndexRole::forced_token, Sym::V);
+    tighten(limits.masks, IndexRole::mask_row, Sym::masks);
     // Attention bounds positions by the context instead of a table.
     if (!is_attention(step.op.kind)) tighten(limits.positions, IndexRole::position, Sym::P);
     tighten(limits.num_blocks, IndexRole::slot, Sym::NB);

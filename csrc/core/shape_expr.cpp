@@ -8,9 +8,9 @@
 namespace swiftkv {
 namespace {
 
-constexpr std::array<std::string_view, kSymCount> kSymbolNames = {"rows",   "d",      "n",   "k",   "Hq",     "Hk",
-                                                                  "hd",     "ff",     "V",   "P",   "B",      "NB",
-                                                                  "tables", "stride", "src", "top", "groups", "slots"};
+constexpr std::array<std::string_view, kSymCount> kSymbolNames = {
+    "rows", "d",  "n",      "k",      "Hq",  "Hk",  "hd",     "ff",    "V",    "P",
+    "B",    "NB", "tables", "stride", "src", "top", "groups", "slots", "masks"};
 
 constexpr bool is_digit(char c) {
   return c >= '0' && c <= '9';

@@ -56,6 +56,7 @@ export class BatchWriter {
     counts[2] = plan.logitRows;
     counts[3] = plan.size;
     counts[4] = survivingSeqs;
+    counts[5] = 0;
   }
 
   private writeRows(item: PlanItem, row: number): void {
@@ -71,13 +72,15 @@ export class BatchWriter {
 
   /** The item's logit rows are its last surviving ones; `end` is the surviving row after them. */
   private writeLogits(item: PlanItem, end: number): void {
-    const { logitRows, samplerSlots, outputPositions } = this.batch;
+    const { logitRows, samplerSlots, outputPositions, forcedIds, maskRows } = this.batch;
     const first = end - item.logitRows;
     const outputs = item.sequence.numOutput;
     for (let k = 0; k < item.logitRows; k++) {
       logitRows[item.logitStart + k] = first + k;
       samplerSlots[item.logitStart + k] = item.sequence.slot;
       outputPositions[item.logitStart + k] = outputs;
+      forcedIds[item.logitStart + k] = -1;
+      maskRows[item.logitStart + k] = -1;
     }
   }
 

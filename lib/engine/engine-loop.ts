@@ -120,7 +120,13 @@ export class EngineLoop {
       if (item.start > 0) continue;
       // The first rows of a sequence in this slot.
       const job = this.jobs.get(item.sequence)!;
-      this.runner.setSampler(item.sequence.slot, job.sampler);
+      const { slot, tokens, promptLength, length } = item.sequence;
+      this.runner.setSampler(
+        slot,
+        job.sampler,
+        tokens.subarray(0, promptLength),
+        tokens.subarray(promptLength, length),
+      );
       if (Number.isNaN(job.startedAt)) job.startedAt = performance.now();
     }
   }

@@ -1,8 +1,10 @@
 // Drives a model step by step, with chunks, survivors and batch mixes chosen by the caller: no scheduler in between.
 
 import type { ModelRunner, StepBatch } from '../model/runner.ts';
+import { greedy } from '../sampling/options.ts';
 
 const blockTokens = 16;
+const none = new Int32Array(0);
 
 /** Rows of one sequence in a step. */
 export interface Piece {
@@ -62,12 +64,14 @@ export function writeStep(runner: ModelRunner, batch: StepBatch, pieces: readonl
       batch.logitRows[survivor] = survivor;
       batch.samplerSlots[survivor] = slot;
       batch.outputPositions[survivor] = 0;
+      batch.forcedIds[survivor] = -1;
+      batch.maskRows[survivor] = -1;
       survivor++;
     }
   });
   batch.queryStartT[pieces.length] = row;
   batch.queryStartS[half] = survivor;
-  batch.counts.set([row, survivor, survivor, pieces.length, half]);
+  batch.counts.set([row, survivor, survivor, pieces.length, half, 0]);
 }
 
 export class Driver {
@@ -77,7 +81,7 @@ export class Driver {
   constructor(runner: ModelRunner) {
     this.runner = runner;
     for (let slot = 0; slot < runner.capacity.maxSeqs; slot++) {
-      runner.setSampler(slot, { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0n, choice: 0 });
+      runner.setSampler(slot, greedy, none, none);
     }
   }
 

@@ -160,13 +160,18 @@ export interface OpSignatures {
     attrs: NoAttrs;
   };
 
-  /** Log-softmax of each row, reduced to the chosen token's value and rank and the k most likely tokens. */
+  /**
+   * Log-softmax of each row, reduced to the chosen token's value and rank and the k most likely tokens. Without `rows`
+   * the source rows are the rows.
+   */
   logprobs: {
     operands: {
-      /** [rows, V] f32 */
+      /** [source rows, V] f32 */
       logits: Tensor;
-      /** [rows] i32: the chosen tokens; -1 (no token) gives NaN and rank 0 */
+      /** [source rows] i32: the chosen tokens; a negative one (no token) gives NaN and rank 0 */
       ids: Tensor;
+      /** [rows] i32: which source rows */
+      rows?: Tensor;
       /** out: [rows] f32 */
       chosen: Tensor;
       /** out: [rows] i32: tokens strictly more likely than the chosen one, plus 1 */
@@ -179,18 +184,27 @@ export interface OpSignatures {
     attrs: NoAttrs;
   };
 
-  /** Picks the next token of each row; -1 where the row holds NaN or +Infinity or nothing is allowed. */
+  /**
+   * Picks the next token of each row. -1: the row holds NaN or +Infinity, or nothing but -Infinity. -2: bitmask, bias and
+   * ending tokens leave none of its tokens. Each token drawn is then counted in its slot, if a penalty needs it: rows of
+   * one slot in one call are all drawn from the counts before it.
+   */
   sample: {
     operands: {
       /** [rows, V] f32 */
       logits: Tensor;
+      /** of vocabSize V */
       samplers: SamplerTable;
       /** [rows] i32: slot of the sampler table */
       slots: Tensor;
       /** [rows] i32: index of this token among its sequence's outputs */
       outputPositions: Tensor;
-      /** [rows, ceil(V / 32)] i32: a set bit allows the token */
+      /** [rows] i32: the answer of the row, whatever its slot says, and not counted; -1 draws */
+      forcedIds?: Tensor;
+      /** [masks, ceil(V / 32)] i32: bit id % 32 of word id / 32 allows the token; [rows, ...] without maskRows */
       bitmask?: Tensor;
+      /** [rows] i32: the row of the bitmask, -1 for none */
+      maskRows?: Tensor;
       /** out: [rows] i32 */
       ids: Tensor;
     };

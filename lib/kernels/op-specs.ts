@@ -93,6 +93,7 @@ export const opSpecs: {
     operands: {
       logits: 'tensor',
       ids: 'tensor',
+      rows: 'tensor?',
       chosen: 'tensor',
       rank: 'tensor',
       topIds: 'tensor?',
@@ -106,7 +107,9 @@ export const opSpecs: {
       samplers: 'samplers',
       slots: 'tensor',
       outputPositions: 'tensor',
+      forcedIds: 'tensor?',
       bitmask: 'tensor?',
+      maskRows: 'tensor?',
       ids: 'tensor',
     },
     attrs: {},

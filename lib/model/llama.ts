@@ -1,6 +1,7 @@
 // Llama and its SwiftKV form. `forward` is the whole model, op by op, in the order in which it runs.
 //
-// Rows: T = all rows of the step, S = the surviving rows (whose final hidden state someone needs), R = logit rows.
+// Rows: T = all rows of the step, S = the surviving rows (whose final hidden state someone needs), R = logit rows,
+// P = logit rows whose log-probabilities someone wants: none, and the op returns at once.
 // Layers l < n are ordinary and run on T. Keys and values of all later layers come from the stream that enters layer n,
 // at once; so layers l >= n run on S only, and each group of g of them reads one cache. A plain Llama is n = L.
 
@@ -109,7 +110,19 @@ const forward: Forward = (b, m) => {
       samplers: b.samplers(),
       slots: b.batch('samplerSlots'),
       outputPositions: b.batch('outputPositions'),
+      forcedIds: b.batch('forcedIds'),
+      bitmask: b.batch('masks'),
+      maskRows: b.batch('maskRows'),
       ids: b.batch('sampledIds'),
+    });
+    b.logprobs({
+      logits,
+      ids: b.batch('sampledIds'),
+      rows: b.batch('logprobRows'),
+      chosen: b.batch('chosenLogprobs'),
+      rank: b.batch('ranks'),
+      topIds: b.batch('topIds'),
+      topLogprobs: b.batch('topLogprobs'),
     });
   }
 };

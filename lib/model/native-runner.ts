@@ -77,7 +77,7 @@ export class NativeModelRunner implements LoadedModel {
     this.maxModelLen = parts.maxModelLen;
     this.tokenizerDir = parts.tokenizerDir;
     this.generationConfig = parts.generationConfig;
-    this.#samplers = binding.samplerTable(device, capacity.maxSeqs);
+    this.#samplers = binding.samplerTable(device, capacity.maxSeqs, parts.config.vocabSize);
     this.batches = [binding.batch(device, capacity), binding.batch(device, capacity)];
     this.#program = this.createProgram('step', { sample: true });
   }
@@ -101,9 +101,13 @@ export class NativeModelRunner implements LoadedModel {
     }
   }
 
-  setSampler(slot: number, state: SamplerState): void {
+  setSampler(slot: number, state: SamplerState, promptIds: Int32Array, outputIds: Int32Array): void {
     this.#requireAlive();
-    this.#samplers.set(slot, state);
+    try {
+      this.#samplers.set(slot, state, promptIds, outputIds);
+    } catch (error) {
+      throw toSwiftKVError(error);
+    }
   }
 
   async run(batch: StepBatch): Promise<StepResult> {

@@ -193,8 +193,30 @@ export class ProgramBuilder {
     this.#op('gather_rows', o);
   }
 
-  sample(o: { logits: Rows; samplers: Ref<'samplers'>; slots: Rows; outputPositions: Rows; ids: Rows }): void {
+  sample(o: {
+    logits: Rows;
+    samplers: Ref<'samplers'>;
+    slots: Rows;
+    outputPositions: Rows;
+    forcedIds: Rows;
+    bitmask: Rows;
+    maskRows: Rows;
+    ids: Rows;
+  }): void {
     this.#op('sample', o);
+  }
+
+  /** Of some rows of the logits; `ids` are the chosen tokens of all of them. */
+  logprobs(o: {
+    logits: Rows;
+    ids: Rows;
+    rows: Rows;
+    chosen: Rows;
+    rank: Rows;
+    topIds: Rows;
+    topLogprobs: Rows;
+  }): void {
+    this.#op('logprobs', o);
   }
 
   copy_rows(o: { in: Rows; out: Rows }): void {

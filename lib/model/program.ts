@@ -48,6 +48,7 @@ function dimAtCapacity(dim: Dim, capacity: BatchCapacity): number {
     R: capacity.maxLogitRows,
     BT: capacity.maxSeqs,
     BS: capacity.maxSeqs,
+    P: capacity.maxLogitRows,
   }[dim];
 }
 

@@ -3,7 +3,7 @@
 import type { BatchCapacity, NativeBatch, SamplerState, StepResult } from '../native/binding.ts';
 import type { ModelConfig } from './config.ts';
 
-/** The integer arrays of one step; a NativeBatch without its lifetime. */
+/** The arrays of one step; a NativeBatch without its lifetime. */
 export type StepBatch = Omit<NativeBatch, 'dispose'>;
 
 export interface ModelRunner {
@@ -15,8 +15,11 @@ export interface ModelRunner {
   readonly numBlocks: number;
   /** Bytes of K and V (scales included) that one token takes over all distinct caches. */
   readonly kvBytesPerToken: number;
-  /** Sets the sampler of a running slot; the slot index equals the sequence's row in `blockTables`. */
-  setSampler(slot: number, state: SamplerState): void;
+  /**
+   * Sets the sampler of a running slot; the slot index equals the sequence's row in `blockTables`. The ids that the
+   * sequence has had so far are counted where a penalty needs them.
+   */
+  setSampler(slot: number, state: SamplerState, promptIds: Int32Array, outputIds: Int32Array): void;
   /** One forward pass over the batch, off the JavaScript thread. */
   run(batch: StepBatch): Promise<StepResult>;
   /** The run in flight stops after the op it is in and rejects with ERR_ABORTED. */

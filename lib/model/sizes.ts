@@ -13,6 +13,9 @@ export const defaultFullSequences = 8;
 /** ... but no more than this share of the memory that is left beside weights and workspace. */
 export const defaultPoolShare = 0.25;
 
+/** The most likely tokens of a row that a step can tell. */
+export const maxTopLogprobs = 20;
+
 /** Slots are int32. */
 const maxBlocks = 2 ** 31 / blockTokens - 1;
 
@@ -56,7 +59,8 @@ export function chooseCapacity(config: ModelConfig, options: SizeOptions): Omit<
       `Expected maxSeqs of at most maxRows (${maxRows}), since each running sequence has a row, but received ${maxSeqs}`,
     );
   }
-  return { maxRows, maxSeqs, maxLogitRows, numLayers: config.numLayers };
+  const { numLayers, vocabSize } = config;
+  return { maxRows, maxSeqs, maxLogitRows, numLayers, vocabSize, maxTopLogprobs: Math.min(maxTopLogprobs, vocabSize) };
 }
 
 /**

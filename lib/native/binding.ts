@@ -6,8 +6,11 @@ export type DType = 'f32' | 'bf16' | 'f16' | 'fp8_e4m3' | 'i32' | 'u8' | 'int8' 
 export type Layout = 'row_major' | 'panels';
 export type KvScales = 'none' | 'dynamic' | 'per_head';
 
-/** Rows of a step. T: all rows, S: surviving rows, R: logit rows, BT and BS: sequences of the two halves. */
-export type Axis = 'T' | 'S' | 'R' | 'BT' | 'BS';
+/**
+ * Rows of a step. T: all rows, S: surviving rows, R: logit rows, BT and BS: sequences of the two halves, P: logit rows
+ * whose log-probabilities are wanted.
+ */
+export type Axis = 'T' | 'S' | 'R' | 'BT' | 'BS' | 'P';
 
 /** One dimension: fixed, a row axis, or an axis plus a constant (`queryStart` is [BT + 1]). */
 export type Dim = number | Axis | { axis: Axis; plus: number };
@@ -104,12 +107,28 @@ export interface SamplerState {
   minP: number;
   seed: bigint;
   choice: number;
+  /** Of tokens in the prompt or the outputs: positive logits are divided by it, others multiplied. > 0, 1 = off. */
+  repetitionPenalty: number;
+  /** Subtracted from the logit of every token among the outputs. 0 = off. */
+  presencePenalty: number;
+  /** Subtracted from the logit of a token among the outputs, times how often it is there. 0 = off. */
+  frequencyPenalty: number;
+  /** Distinct token ids, and what is added to their logits: finite, or -Infinity to forbid. */
+  biasIds: Int32Array;
+  biases: Float32Array;
+  /** None of `endIds` at an output position below this. 0 = off. */
+  minTokens: number;
+  endIds: Int32Array;
 }
 
 export interface NativeSamplerTable {
   readonly capacity: number;
-  /** Only while no step that reads the slot is running. */
-  set(slot: number, state: SamplerState): void;
+  /**
+   * Replaces a slot, what it has counted included; only while no step that reads the slot is running. The ids are
+   * counted where a penalty needs them: then the slot takes 8 bytes a token of the vocabulary, and keeps them. Each step
+   * counts the token that it draws for the slot, but no forced one.
+   */
+  set(slot: number, state: SamplerState, promptIds: Int32Array, outputIds: Int32Array): void;
   dispose(): void;
 }
 
@@ -120,15 +139,24 @@ export interface BatchCapacity {
   maxBlocksPerSeq: number;
   /** Length of layerRows. */
   numLayers: number;
+  /** Of the model: a row of masks has this many bits. */
+  vocabSize: number;
+  /** Columns of topIds and topLogprobs; at most vocabSize. */
+  maxTopLogprobs: number;
 }
 
+/** `sampledIds` where the row holds NaN or +Infinity, or nothing but -Infinity: the model is at fault. */
+export const noNumbers = -1;
+/** `sampledIds` where mask, biases and ending ids together leave no token of the row: the request is at fault. */
+export const nothingAllowed = -2;
+
 /**
- * The integer arrays of one step, in one native allocation that the executor reads in place. JavaScript writes them
- * between runs only. Names ending in T describe all rows, names ending in S the surviving rows.
+ * The arrays of one step, in one native allocation that the executor reads in place. JavaScript writes them between
+ * runs only. Names ending in T describe all rows, names ending in S the surviving rows.
  */
 export interface NativeBatch {
   readonly capacity: BatchCapacity;
-  /** [5]: T, S, R, BT, BS. */
+  /** [6]: T, S, R, BT, BS, P. */
   readonly counts: Int32Array;
   readonly ids: Int32Array; // [T]
   readonly positionsT: Int32Array; // [T]
@@ -144,9 +172,20 @@ export interface NativeBatch {
   readonly logitRows: Int32Array; // [R] indices of S rows
   readonly samplerSlots: Int32Array; // [R]
   readonly outputPositions: Int32Array; // [R]
+  /** [R] -1 = draw; else this id is the answer: it reads nothing of the slot and is not counted. */
+  readonly forcedIds: Int32Array;
+  readonly maskRows: Int32Array; // [R] row of masks, -1 = none
+  /** [maxLogitRows, ceil(vocabSize / 32)] a set bit allows the token: bit id % 32 of word id / 32 (rounded down). */
+  readonly masks: Uint32Array;
+  readonly logprobRows: Int32Array; // [P] indices of R rows
   readonly blockTables: Int32Array; // [maxSeqs * maxBlocksPerSeq]
   // Written by the step:
-  readonly sampledIds: Int32Array; // [R], -1 = NaN or nothing allowed
+  readonly sampledIds: Int32Array; // [R], noNumbers or nothingAllowed where there is no token
+  /** [P] of the sampled (or forced) id, from the logits as the model gave them; NaN where there is no token. */
+  readonly chosenLogprobs: Float32Array;
+  readonly ranks: Int32Array; // [P] tokens strictly more likely, plus 1; 0 where there is no token
+  readonly topIds: Int32Array; // [P, maxTopLogprobs] descending by probability, ties by lower id
+  readonly topLogprobs: Float32Array; // [P, maxTopLogprobs]
   /** [numLayers] rows that entered each layer, counted by the executor. */
   readonly layerRows: Int32Array;
   /** [maxSeqs] by tableRow: the sum over layers of the rows of that sequence that entered it, counted by the executor. */
@@ -234,7 +273,8 @@ export interface NativeBinding {
   openDevice(options: { backend: string; threads: number; level: string }): NativeDevice;
   tensor(device: NativeDevice, dtype: DType, shape: number[], layout: Layout): NativeTensor;
   kvPool(device: NativeDevice, numBlocks: number, caches: CacheSpec[]): NativeKVPool;
-  samplerTable(device: NativeDevice, capacity: number): NativeSamplerTable;
+  /** Sampler slots for logits of `vocabSize` tokens, greedy at first. */
+  samplerTable(device: NativeDevice, capacity: number, vocabSize: number): NativeSamplerTable;
   batch(device: NativeDevice, capacity: BatchCapacity): NativeBatch;
   program(device: NativeDevice, description: ProgramDescription): NativeProgram;
   /** Reads segments in order with pread on a thread of its own, converting and packing; nothing stays mapped. */

@@ -16,8 +16,27 @@ export interface Sampling {
   seed: number | bigint;
 }
 
+/** Leaves the logits as they are. */
+const unadjusted = {
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  biasIds: new Int32Array(0),
+  biases: new Float32Array(0),
+  minTokens: 0,
+  endIds: new Int32Array(0),
+};
+
 /** Takes the most likely token. */
-export const greedy: SamplerState = { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0n, choice: 0 };
+export const greedy: SamplerState = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  seed: 0n,
+  choice: 0,
+  ...unadjusted,
+};
 
 /** @throws ERR_INVALID_ARGUMENT */
 export function resolveSampling(options: Record<string, unknown>, defaults: SamplingDefaults, where: string): Sampling {
@@ -33,7 +52,7 @@ export function resolveSampling(options: Record<string, unknown>, defaults: Samp
   };
   if (chosen.temperature < minTemperature) chosen.temperature = 0;
   const known = seed === undefined ? randomSeed() : checkSeed(seed, where);
-  return { state: { ...chosen, seed: BigInt(known), choice: 0 }, seed: known };
+  return { state: { ...chosen, seed: BigInt(known), choice: 0, ...unadjusted }, seed: known };
 }
 
 function checkSeed(seed: unknown, where: string): number | bigint {

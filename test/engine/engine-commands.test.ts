@@ -9,6 +9,7 @@ import { Job } from '../../lib/engine/job.ts';
 import { Scheduler } from '../../lib/engine/scheduler.ts';
 import { Sequence } from '../../lib/engine/sequence.ts';
 import { SwiftKVError } from '../../lib/errors.ts';
+import { greedy as greedySampler } from '../../lib/sampling/options.ts';
 import { type FakeOptions, FakeRunner, fakeAnswer } from './fake-runner.ts';
 import { prompt, turn } from './harness.ts';
 
@@ -47,7 +48,7 @@ class World {
     if (how.nan) ids[length >> 1] = nanToken;
     const greedy = how.seed === null;
     const seed = BigInt(how.seed ?? 0);
-    const sampler = { temperature: greedy ? 0 : 1, topK: 0, topP: 1, minP: 0, seed, choice: 0 };
+    const sampler = { ...greedySampler, temperature: greedy ? 0 : 1, seed };
     const stopIds = new Set([11]);
     const sequence = new Sequence({
       prompt: Int32Array.from(ids),

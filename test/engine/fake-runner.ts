@@ -6,7 +6,14 @@ import { SwiftKVError } from '../../lib/errors.ts';
 import type { ModelConfig } from '../../lib/model/config.ts';
 import type { ModelInfo } from '../../lib/model/model-info.ts';
 import type { StepBatch } from '../../lib/model/runner.ts';
-import type { BatchCapacity, SamplerState, StepResult } from '../../lib/native/binding.ts';
+import {
+  type BatchCapacity,
+  noNumbers,
+  nothingAllowed,
+  type SamplerState,
+  type StepResult,
+} from '../../lib/native/binding.ts';
+import { greedy } from '../../lib/sampling/options.ts';
 
 export interface FakeOptions {
   numBlocks?: number;
@@ -71,7 +78,7 @@ export function fakeAnswer(
   prompt: ArrayLike<number>,
   options: { maxTokens: number; vocabSize: number; stopIds?: ReadonlySet<number>; sampler?: SamplerState },
 ): number[] {
-  const sampler = options.sampler ?? { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0n, choice: 0 };
+  const sampler = options.sampler ?? greedy;
   const answer: number[] = [];
   let hash = hashContext(prompt);
   while (answer.length < options.maxTokens) {
@@ -102,11 +109,20 @@ function writeLogits(row: Float32Array, hash: number): void {
 type Fields = Omit<StepBatch, 'capacity'>;
 
 function makeBatch(capacity: BatchCapacity): StepBatch {
-  const { maxRows: rows, maxSeqs: seqs, maxLogitRows, maxBlocksPerSeq, numLayers } = capacity;
+  const {
+    maxRows: rows,
+    maxSeqs: seqs,
+    maxLogitRows,
+    maxBlocksPerSeq,
+    numLayers,
+    vocabSize,
+    maxTopLogprobs,
+  } = capacity;
+  const f32 = (length: number) => new Float32Array(length).fill(-77);
   const i32 = (length: number) => new Int32Array(length).fill(-77);
   return {
     capacity,
-    counts: i32(5),
+    counts: i32(6),
     ids: i32(rows),
     positionsT: i32(rows),
     slotsT: i32(rows),
@@ -122,17 +138,33 @@ function makeBatch(capacity: BatchCapacity): StepBatch {
     samplerSlots: i32(maxLogitRows),
     outputPositions: i32(maxLogitRows),
     blockTables: i32(seqs * maxBlocksPerSeq),
+    forcedIds: i32(maxLogitRows),
+    maskRows: i32(maxLogitRows),
+    masks: new Uint32Array(maxLogitRows * Math.ceil(vocabSize / 32)).fill(0x77777777),
+    logprobRows: i32(maxLogitRows),
     sampledIds: i32(maxLogitRows),
+    chosenLogprobs: f32(maxLogitRows),
+    ranks: i32(maxLogitRows),
+    topIds: i32(maxLogitRows * maxTopLogprobs),
+    topLogprobs: f32(maxLogitRows * maxTopLogprobs),
     layerRows: i32(numLayers),
     rowLayers: i32(seqs),
   };
 }
 
-const outputs = new Set<keyof Fields>(['sampledIds', 'layerRows', 'rowLayers']);
+const outputs = new Set<keyof Fields>([
+  'sampledIds',
+  'chosenLogprobs',
+  'ranks',
+  'topIds',
+  'topLogprobs',
+  'layerRows',
+  'rowLayers',
+]);
 
 interface Pending {
   batch: StepBatch;
-  inputs: Map<keyof Fields, Int32Array>;
+  inputs: Map<keyof Fields, Int32Array | Uint32Array>;
   settle: () => void;
   cancelled: boolean;
 }
@@ -162,6 +194,8 @@ export class FakeRunner implements EngineModel {
   /** By table row: the tokens that were fed there since position 0. */
   private readonly fed: number[][];
   private readonly samplers: (SamplerState | null)[];
+  /** By slot: the ids that came with the sampler. */
+  readonly seen: { promptIds: number[]; outputIds: number[] }[] = [];
   private pending: Pending | null = null;
   private logits = new Float32Array(0);
   private logitRowsHeld = 0;
@@ -177,6 +211,8 @@ export class FakeRunner implements EngineModel {
       maxLogitRows,
       maxBlocksPerSeq: Math.ceil(maxModelLen / 16),
       numLayers: this.config.numLayers,
+      vocabSize,
+      maxTopLogprobs: Math.min(20, vocabSize),
     };
     this.batches = [makeBatch(this.capacity), makeBatch(this.capacity)];
     this.numBlocks = numBlocks;
@@ -218,20 +254,24 @@ export class FakeRunner implements EngineModel {
     };
   }
 
-  setSampler(slot: number, state: SamplerState): void {
+  setSampler(slot: number, state: SamplerState, promptIds: Int32Array, outputIds: Int32Array): void {
     check(this.disposals === 0, 'setSampler after dispose');
+    for (const id of [...promptIds, ...outputIds, ...state.biasIds, ...state.endIds]) {
+      check(id >= 0 && id < this.config.vocabSize, `sampler token ${id}`);
+    }
     check(slot >= 0 && slot < this.capacity.maxSeqs, `sampler slot ${slot}`);
     check(this.pending === null, 'setSampler while a step runs');
     this.samplers[slot] = { ...state };
+    this.seen[slot] = { promptIds: [...promptIds], outputIds: [...outputIds] };
   }
 
   run(batch: StepBatch): Promise<StepResult> {
     check(this.disposals === 0, 'run after dispose');
     check(this.pending === null, 'run while a step runs');
     check(this.batches.includes(batch), 'a foreign batch');
-    const inputs = new Map<keyof Fields, Int32Array>();
+    const inputs = new Map<keyof Fields, Int32Array | Uint32Array>();
     for (const [field, array] of Object.entries(batch)) {
-      if (array instanceof Int32Array && !outputs.has(field as keyof Fields)) {
+      if ((array instanceof Int32Array || array instanceof Uint32Array) && !outputs.has(field as keyof Fields)) {
         inputs.set(field as keyof Fields, array.slice());
       }
     }
@@ -248,7 +288,7 @@ export class FakeRunner implements EngineModel {
         }
         try {
           for (const [field, before] of inputs) {
-            check(same(before, batch[field] as Int32Array), `${field} was changed while the step ran`);
+            check(same(before, batch[field] as Int32Array | Uint32Array), `${field} was changed while the step ran`);
           }
           this.compute(batch);
           resolve({ ms: this.options.stepMs?.(batch) ?? 1 });
@@ -288,7 +328,7 @@ export class FakeRunner implements EngineModel {
   /** Everything that kernels would follow blindly. */
   private checkBatch(b: StepBatch): void {
     const { maxRows, maxSeqs, maxLogitRows, maxBlocksPerSeq } = this.capacity;
-    const [T, S, R, BT, BS] = b.counts as unknown as [number, number, number, number, number];
+    const [T, S, R, BT, BS, P] = b.counts as unknown as [number, number, number, number, number, number];
     check(T >= 1 && T <= maxRows, `${T} rows`);
     check(S >= 0 && S <= T && R >= 0 && R <= S && R <= maxLogitRows, `S ${S} R ${R}`);
     check(BT >= 1 && BT <= maxSeqs && BS >= 0 && BS <= BT, `BT ${BT} BS ${BS}`);
@@ -360,13 +400,20 @@ export class FakeRunner implements EngineModel {
       check(b.samplerSlots[i] === tableRow, `sampler slot ${b.samplerSlots[i]} at table row ${tableRow}`);
       check(this.samplers[tableRow] !== null, `sampler ${tableRow} was never set`);
       check(b.outputPositions[i]! >= 0, `output position ${b.outputPositions[i]}`);
+      const [forced, mask] = [b.forcedIds[i]!, b.maskRows[i]!];
+      check(forced >= -1 && forced < this.config.vocabSize, `forced id ${forced}`);
+      check(mask >= -1 && mask < maxLogitRows, `mask row ${mask}`);
+    }
+    check(P >= 0 && P <= maxLogitRows, `P ${P}`);
+    for (let i = 0; i < P; i++) {
+      check(b.logprobRows[i]! >= 0 && b.logprobRows[i]! < R, `logprob row ${b.logprobRows[i]}`);
     }
   }
 
   private compute(b: StepBatch): void {
     const { vocabSize, numLayers, numKvLayers } = this.config;
     const { maxBlocksPerSeq } = this.capacity;
-    const [T, S, R, BT] = b.counts as unknown as [number, number, number, number];
+    const [T, S, R, BT, , P] = b.counts as unknown as [number, number, number, number, number, number];
     this.steps++;
     this.rowsRun += T;
     this.maxRowsSeen = Math.max(this.maxRowsSeen, T);
@@ -408,13 +455,45 @@ export class FakeRunner implements EngineModel {
     for (let i = 0; i < R; i++) {
       const hash = hashOfRow.get(b.survivors[b.logitRows[i]!]!)!;
       const sampler = this.samplers[b.samplerSlots[i]!]!;
-      b.sampledIds[i] = hash < 0 ? -1 : nextToken(hash, sampler, b.outputPositions[i]!, vocabSize);
+      const forced = b.forcedIds[i]!;
+      const drawn =
+        forced >= 0 ? forced : this.allowed(b, i, nextToken(hash, sampler, b.outputPositions[i]!, vocabSize));
+      b.sampledIds[i] = hash < 0 ? noNumbers : drawn;
       writeLogits(this.logits.subarray(i * vocabSize, (i + 1) * vocabSize), Math.max(hash, 0));
     }
+    for (let i = 0; i < P; i++) this.writeLogprobs(b, i, b.logprobRows[i]!);
+  }
+
+  /** The first id from `id` on, around, that row i's mask allows. */
+  private allowed(b: StepBatch, i: number, id: number): number {
+    const mask = b.maskRows[i]!;
+    if (mask < 0) return id;
+    const { vocabSize } = this.config;
+    const words = Math.ceil(vocabSize / 32);
+    for (let k = 0; k < vocabSize; k++) {
+      const candidate = (id + k) % vocabSize;
+      if ((b.masks[mask * words + (candidate >> 5)]! >>> (candidate & 31)) & 1) return candidate;
+    }
+    return nothingAllowed;
+  }
+
+  private writeLogprobs(b: StepBatch, i: number, row: number): void {
+    const { vocabSize, maxTopLogprobs: top } = b.capacity;
+    const logits = this.logits.subarray(row * vocabSize, (row + 1) * vocabSize);
+    const logSum = Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
+    const id = b.sampledIds[row]!;
+    b.chosenLogprobs[i] = id < 0 ? Number.NaN : logits[id]! - logSum;
+    b.ranks[i] = id < 0 ? 0 : 1 + logits.filter((x) => x > logits[id]!).length;
+    const order = [...logits.keys()].sort((x, y) => logits[y]! - logits[x]! || x - y).slice(0, top);
+    b.topIds.set(order, i * top);
+    b.topLogprobs.set(
+      order.map((v) => logits[v]! - logSum),
+      i * top,
+    );
   }
 }
 
-function same(a: Int32Array, b: Int32Array): boolean {
+function same(a: Int32Array | Uint32Array, b: Int32Array | Uint32Array): boolean {
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
 }

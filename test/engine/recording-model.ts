@@ -63,8 +63,8 @@ export class RecordingModel implements EngineModel {
   info() {
     return this.model.info();
   }
-  setSampler(slot: number, state: SamplerState): void {
-    this.model.setSampler(slot, state);
+  setSampler(slot: number, state: SamplerState, promptIds: Int32Array, outputIds: Int32Array): void {
+    this.model.setSampler(slot, state, promptIds, outputIds);
   }
   cancel(): void {
     this.model.cancel();

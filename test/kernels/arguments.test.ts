@@ -36,7 +36,7 @@ describe('operands', () => {
     ['a Float32Array', new Float32Array(3)],
     ['null', null],
     ['a number', 7],
-    ['a sampler table', new SamplerTable(device, 1)],
+    ['a sampler table', new SamplerTable(device, 1, 5)],
   ])('refuses %s for a tensor', (_, value) => {
     expect(() => loose.sync.rms_norm({ ...norm(), w: value }, { eps: 1 })).toThrow(
       refusal('ERR_INVALID_ARGUMENT', 'a Tensor', 'w'),

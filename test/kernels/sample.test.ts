@@ -20,10 +20,12 @@ function uniform(seed: bigint, choice: number, position: number): number {
   return Number(x >> 11n) * 2 ** -53;
 }
 
+type Filters = Required<Pick<SamplerOptions, 'temperature' | 'topK' | 'topP' | 'minP' | 'seed' | 'choice'>>;
+
 interface Row {
   logits: Float32Array;
   allowed: (id: number) => boolean;
-  options: Required<SamplerOptions>;
+  options: Filters;
   position: number;
 }
 
@@ -34,7 +36,7 @@ function acceptable({ logits, allowed, options, position }: Row): number[] {
     .filter((id) => allowed(id) && logits[id] !== Number.NEGATIVE_INFINITY)
     .sort((a, b) => logits[b]! - logits[a]! || a - b);
   const best = order[0];
-  if (best === undefined) return [-1];
+  if (best === undefined) return [-2];
   if (options.temperature === 0) return [best];
   const weights = new Map(order.map((id) => [id, Math.exp((logits[id]! - logits[best]!) / options.temperature)]));
   const weightOf = (ids: number[]) => ids.reduce((sum, id) => sum + weights.get(id)!, 0);
@@ -85,7 +87,7 @@ const options = fc.record({
 
 function run(s: Scope, rows: Row[], bitmask: Int32Array | null): number[] {
   const vocab = rows[0]?.logits.length ?? 7;
-  const samplers = s.own(new SamplerTable(s.device, Math.max(1, rows.length)));
+  const samplers = s.own(new SamplerTable(s.device, Math.max(1, rows.length), vocab));
   // Slots in reverse, so that a row that reads its own index instead of its slot shows.
   rows.forEach((row, i) => {
     samplers.set(rows.length - 1 - i, row.options);
@@ -152,7 +154,7 @@ describeLevels('sample', (device) => {
       });
     }));
 
-  it('answers -1 for rows with NaN or infinity and for rows where nothing is allowed, and only for them', () =>
+  it('answers -1 for rows with NaN or infinity, -2 for rows where the mask allows nothing, and only for them', () =>
     withScope(device, (s) => {
       for (const temperature of [0, 1]) {
         const base = {
@@ -172,7 +174,7 @@ describeLevels('sample', (device) => {
         const ids = run(s, rows, null);
         expect(ids.map((id) => id === -1)).toEqual([false, true, true, true, false]);
         expect(ids[4]).toBe(1);
-        expect(run(s, rows.slice(0, 1), Int32Array.of(0))).toEqual([-1]);
+        expect(run(s, rows.slice(0, 1), Int32Array.of(0))).toEqual([-2]);
       }
     }));
 

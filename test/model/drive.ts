@@ -44,6 +44,8 @@ export function fillBatch(batch: StepBatch, chunks: readonly Chunk[]): { T: numb
         batch.logitRows[S] = S;
         batch.samplerSlots[S] = row;
         batch.outputPositions[S] = 0;
+        batch.forcedIds[S] = -1;
+        batch.maskRows[S] = -1;
         S++;
       }
       T++;
@@ -51,7 +53,7 @@ export function fillBatch(batch: StepBatch, chunks: readonly Chunk[]): { T: numb
   });
   batch.queryStartT[chunks.length] = T;
   batch.queryStartS[BS] = S;
-  batch.counts.set([T, S, S, chunks.length, BS]);
+  batch.counts.set([T, S, S, chunks.length, BS, 0]);
   return { T, S };
 }
 

@@ -7,6 +7,7 @@ import { exportModel } from '../../lib/checkpoint/export.ts';
 import { loadModel } from '../../lib/model/load.ts';
 import type { NativeModelRunner } from '../../lib/model/native-runner.ts';
 import { native } from '../../lib/native/load.ts';
+import { greedy as greedySampler } from '../../lib/sampling/options.ts';
 import { temporaryFolder } from '../reference/temp-dir.ts';
 import { readSafetensors } from '../reference/tensors.ts';
 import { blocksFor, fillBatch } from './drive.ts';
@@ -20,7 +21,7 @@ const levels = native().cpuInfo().levels;
 async function greedy(runner: NativeModelRunner, prompt: number[], count: number, size: number): Promise<number[]> {
   const batch = runner.batches[0];
   const blocks = blocksFor(prompt.length + count);
-  runner.setSampler(0, { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0n, choice: 0 });
+  runner.setSampler(0, greedySampler, new Int32Array(0), new Int32Array(0));
   const step = async (ids: number[], start: number, survivors: 'none' | 'last') => {
     fillBatch(batch, [{ row: 0, blocks, ids, start, survivors }]);
     await runner.run(batch);

@@ -57,7 +57,7 @@ describe('the forward pass of SwiftKV', () => {
       ...['layer 2 S', ...later],
       ...['layer 3 S', ...later],
       ...['layer 4 S', ...later],
-      ...['gather_rows R', 'rms_norm R', 'linear R', 'sample'],
+      ...['gather_rows R', 'rms_norm R', 'linear R', 'sample', 'logprobs'],
     ]);
   });
 
@@ -126,7 +126,15 @@ describe('taps', () => {
 });
 
 it('counts its buffers at capacity', () => {
-  const capacity = { maxRows: 10, maxSeqs: 2, maxLogitRows: 3, maxBlocksPerSeq: 1, numLayers: 5 };
+  const capacity = {
+    maxRows: 10,
+    maxSeqs: 2,
+    maxLogitRows: 3,
+    maxBlocksPerSeq: 1,
+    numLayers: 5,
+    vocabSize: 100,
+    maxTopLogprobs: 20,
+  };
   const half = 10 * (32 * 2 + 32 * 4 + 32 * 2 + 96 * 4 + 48 * 2 + 32 * 4);
   expect(bufferBytes(build(), capacity)).toBe(2 * half + 3 * (32 * 4 + 32 * 2 + 100 * 4));
 });

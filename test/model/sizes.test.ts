@@ -20,6 +20,8 @@ describe('default sizes', () => {
       maxSeqs: 64,
       maxLogitRows: 64,
       numLayers: 32,
+      vocabSize: 32000,
+      maxTopLogprobs: 20,
       maxBlocksPerSeq: 2048,
     });
   });

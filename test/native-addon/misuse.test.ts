@@ -1,14 +1,16 @@
 // Hostile use: every wrong value is refused with a code, and the process lives.
 
 import { expect, test } from 'vitest';
-import type { Layout, NativeDevice } from '../../lib/native/binding.ts';
+import type { Layout, NativeDevice, SamplerState } from '../../lib/native/binding.ts';
+import { greedy } from '../../lib/sampling/options.ts';
 import { binding, capacity, floats, refuses, rejects, sumProgram, testDevice } from './support.ts';
 
+const noIds = new Int32Array(0);
 const device = testDevice();
 const tensor = floats(device, [1, 2, 3, 4], [2, 2]);
 const pool = binding.kvPool(device, 2, [{ numKvHeads: 1, headDim: 4, dtype: 'f32', scales: 'none' }]);
 const cache = pool.cache(0);
-const samplers = binding.samplerTable(device, 2);
+const samplers = binding.samplerTable(device, 2, 5);
 const batch = binding.batch(device, capacity);
 const program = sumProgram(device);
 
@@ -45,7 +47,7 @@ test('functions of a device refuse whatever is no device', () => {
   const make = [
     (d: NativeDevice) => binding.tensor(d, 'f32', [1], 'row_major'),
     (d: NativeDevice) => binding.kvPool(d, 1, []),
-    (d: NativeDevice) => binding.samplerTable(d, 1),
+    (d: NativeDevice) => binding.samplerTable(d, 1, 5),
     (d: NativeDevice) => binding.batch(d, capacity),
     (d: NativeDevice) => binding.program(d, { name: '', capacity, tensors: [], steps: [] }),
     (d: NativeDevice) => binding.loadWeights(d, []),
@@ -97,7 +99,8 @@ test('sizes: negative, fractional, gigantic, not numbers', () => {
     refuses(() => binding.kvPool(device, size, [{ numKvHeads: 1, headDim: 4, dtype: 'f32', scales: 'none' }]));
     refuses(() => binding.kvPool(device, 1, [{ numKvHeads: size, headDim: 4, dtype: 'f32', scales: 'none' }]));
     refuses(() => binding.kvPool(device, 1, [{ numKvHeads: 1, headDim: size, dtype: 'f32', scales: 'none' }]));
-    refuses(() => binding.samplerTable(device, size));
+    refuses(() => binding.samplerTable(device, size, 5));
+    refuses(() => binding.samplerTable(device, 1, size));
     refuses(() => pool.cache(size));
     for (const key of Object.keys(capacity))
       refuses(() => binding.batch(device, { ...capacity, [key]: size }), 'ERR_INVALID_ARGUMENT');
@@ -115,7 +118,8 @@ test('sizes: negative, fractional, gigantic, not numbers', () => {
   refuses(() => binding.tensor(device, 'u8', [4, 4], 'panels'));
   const huge = { numKvHeads: max, headDim: max, dtype: 'f32', scales: 'none' } as const;
   refuses(() => binding.kvPool(device, max, [huge, huge]));
-  refuses(() => binding.samplerTable(device, max));
+  refuses(() => binding.samplerTable(device, max, 5));
+  refuses(() => binding.samplerTable(device, 1, max));
 });
 
 test('names: dtypes, layouts, backends, levels, ops, attributes', async () => {
@@ -139,7 +143,7 @@ test('names: dtypes, layouts, backends, levels, ops, attributes', async () => {
     refuses(() => binding.openDevice(value));
     refuses(() => binding.program(device, value));
     refuses(() => binding.batch(device, value));
-    refuses(() => samplers.set(0, value));
+    refuses(() => samplers.set(0, value, noIds, noIds));
     refuses(() => binding.loadWeights(device, [value]));
   }
 });
@@ -177,15 +181,47 @@ test('fillRandom rejects what it cannot fill', async () => {
 });
 
 test('samplers: slots and values', () => {
-  const state = { temperature: 1, topK: 0, topP: 1, minP: 0, seed: 1n, choice: 0 };
-  samplers.set(1, { ...state, seed: 2n ** 64n - 1n });
-  refuses(() => samplers.set(2, state));
-  refuses(() => samplers.set(-1, state));
-  refuses(() => samplers.set(0, { ...state, temperature: Number.NaN }));
-  refuses(() => samplers.set(0, { ...state, seed: 2n ** 64n }));
-  refuses(() => samplers.set(0, { ...state, seed: -1n }));
-  refuses(() => samplers.set(0, { ...state, seed: 1 as never }));
-  refuses(() => samplers.set(0, { ...state, topK: -1 }));
+  const set = (slot: number, change: Partial<SamplerState>, promptIds = noIds, outputIds = noIds) =>
+    samplers.set(slot, { ...greedy, temperature: 1, seed: 1n, ...change }, promptIds, outputIds);
+  set(1, { seed: 2n ** 64n - 1n });
+  refuses(() => set(2, {}));
+  refuses(() => set(-1, {}));
+  refuses(() => set(0, { temperature: Number.NaN }));
+  refuses(() => set(0, { seed: 2n ** 64n }));
+  refuses(() => set(0, { seed: -1n }));
+  refuses(() => set(0, { seed: 1 as never }));
+  refuses(() => set(0, { topK: -1 }));
+  for (const penalty of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, 1e39]) {
+    refuses(() => set(0, { repetitionPenalty: penalty }));
+  }
+  refuses(() => set(0, { presencePenalty: Number.NaN }));
+  refuses(() => set(0, { frequencyPenalty: Number.NEGATIVE_INFINITY }));
+  refuses(() => set(0, { minTokens: -1 }));
+  refuses(() => set(0, { minTokens: 0.5 }));
+});
+
+test('samplers: lists of ids that would be followed out of the vocabulary, and lists that are none', () => {
+  const set = (change: Partial<SamplerState>, promptIds = noIds, outputIds = noIds) =>
+    samplers.set(0, { ...greedy, repetitionPenalty: 2, ...change }, promptIds, outputIds);
+  const one = Float32Array.of(1);
+  for (const id of [-1, 5, 2 ** 31 - 1, -(2 ** 31)]) {
+    const ids = Int32Array.of(id);
+    refuses(() => set({ biasIds: ids, biases: one }));
+    refuses(() => set({ endIds: ids }));
+    refuses(() => set({}, ids));
+    refuses(() => set({}, noIds, ids));
+  }
+  refuses(() => set({ biasIds: Int32Array.of(1, 2), biases: one }));
+  refuses(() => set({ biasIds: noIds, biases: one }));
+  refuses(() => set({ biasIds: Int32Array.of(1), biases: Float32Array.of(Number.NaN) }));
+  refuses(() => set({ biasIds: Int32Array.of(1), biases: Float32Array.of(Number.POSITIVE_INFINITY) }));
+  for (const stranger of [...strangers, new Int32Array(new SharedArrayBuffer(4))] as never[]) {
+    refuses(() => set({ biasIds: stranger }));
+    refuses(() => set({ endIds: stranger }));
+    refuses(() => samplers.set(0, greedy, stranger, noIds));
+    refuses(() => samplers.set(0, greedy, noIds, stranger));
+  }
+  set({ biasIds: Int32Array.of(0, 4), biases: Float32Array.of(-1, Number.NEGATIVE_INFINITY) }, Int32Array.of(4, 4, 0));
 });
 
 test('getters that throw or dispose in the middle of reading', () => {
@@ -229,7 +265,7 @@ test('getters that throw or dispose in the middle of reading', () => {
 test('disposed pools, tables, batches and programs answer with ERR_DISPOSED', async () => {
   const gonePool = binding.kvPool(device, 1, [{ numKvHeads: 1, headDim: 4, dtype: 'f32', scales: 'none' }]);
   const goneCache = gonePool.cache(0);
-  const goneSamplers = binding.samplerTable(device, 1);
+  const goneSamplers = binding.samplerTable(device, 1, 5);
   const goneBatch = binding.batch(device, capacity);
   const goneProgram = sumProgram(device);
   for (const handle of [gonePool, goneSamplers, goneBatch, goneProgram]) {
@@ -243,7 +279,7 @@ test('disposed pools, tables, batches and programs answer with ERR_DISPOSED', as
     () => gonePool.byteLength,
     () => gonePool.cache(0),
     () => goneSamplers.capacity,
-    () => goneSamplers.set(0, { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0n, choice: 0 }),
+    () => goneSamplers.set(0, greedy, noIds, noIds),
     () => goneProgram.workspaceBytes,
     () => goneProgram.readBuffer(2, 1),
     () => device.runSync('copy_blocks', { caches: [goneCache] }, {}),

@@ -38,6 +38,8 @@ export const capacity: BatchCapacity = {
   maxLogitRows: 4,
   maxBlocksPerSeq: 4,
   numLayers: 1,
+  vocabSize: 5,
+  maxTopLogprobs: 2,
 };
 
 export const vocab = 5;

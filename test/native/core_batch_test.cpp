@@ -11,8 +11,13 @@ using F = BatchField;
 
 namespace {
 
-constexpr BatchCapacity kCapacity = {
-    .max_rows = 8, .max_seqs = 3, .max_logit_rows = 2, .max_blocks_per_seq = 4, .num_layers = 5};
+constexpr BatchCapacity kCapacity = {.max_rows = 8,
+                                     .max_seqs = 3,
+                                     .max_logit_rows = 2,
+                                     .max_blocks_per_seq = 4,
+                                     .num_layers = 5,
+                                     .vocab_size = 70,
+                                     .max_top_logprobs = 3};
 
 void set(Batch& batch, BatchField field, const std::vector<int32_t>& values) {
   REQUIRE(static_cast<int64_t>(values.size()) <= batch.length(field));
@@ -22,7 +27,7 @@ void set(Batch& batch, BatchField field, const std::vector<int32_t>& values) {
 // Table row 2 finishes a prompt of 18 tokens with rows 0..3, table row 0 decodes at position 5 with row 4.
 std::shared_ptr<Batch> good() {
   auto b = Batch::create(kCapacity);
-  set(*b, F::counts, {5, 2, 2, 2, 2});
+  set(*b, F::counts, {5, 2, 2, 2, 2, 1});
   set(*b, F::ids, {1, 2, 3, 4, 9});
   set(*b, F::positions_t, {14, 15, 16, 17, 5});
   set(*b, F::slots_t, {46, 47, 0, 1, -1});
@@ -37,6 +42,9 @@ std::shared_ptr<Batch> good() {
   set(*b, F::logit_rows, {0, 1});
   set(*b, F::sampler_slots, {2, 0});
   set(*b, F::output_positions, {0, 7});
+  set(*b, F::forced_ids, {-1, 9});
+  set(*b, F::mask_rows, {1, -1});
+  set(*b, F::logprob_rows, {1});
   set(*b, F::block_tables, {1, -1, -1, -1, -1, -1, -1, -1, 2, 0, -1, -1});
   return b;
 }
@@ -47,6 +55,7 @@ BatchLimits limits() {
   l.positions = 64;
   l.num_blocks = 3;
   l.sampler_slots = 3;
+  l.masks = 2;
   l.used = (uint64_t{1} << kBatchFieldCount) - 1;
   return l;
 }
@@ -70,7 +79,10 @@ TEST_CASE("batch: fields are apart, 64-byte aligned and as long as declared") {
   CHECK(b->length(F::logit_rows) == 2);
   CHECK(b->length(F::layer_rows) == 5);
   CHECK(b->length(F::row_layers) == 3);
-  CHECK(b->length(F::counts) == 5);
+  CHECK(b->length(F::counts) == 6);
+  CHECK(b->length(F::masks) == 2 * 3);
+  CHECK(b->length(F::logprob_rows) == 2);
+  CHECK(b->length(F::top_logprobs) == 2 * 3);
   for (int i = 0; i < kBatchFieldCount; ++i) {
     const auto field = static_cast<BatchField>(i);
     CHECK(reinterpret_cast<uintptr_t>(b->data(field)) % 64 == 0);
@@ -97,12 +109,21 @@ TEST_CASE("batch: names are those of the boundary, and counters are no tensors")
   CHECK(tables.rank == 2);
   CHECK(tables.shape[0] == Extent{3});
   CHECK(tables.shape[1] == Extent{4});
+  const TensorView masks = Batch::view(F::masks, kCapacity);
+  CHECK((masks.rank == 2 && masks.dtype == DType::i32));
+  CHECK(masks.shape[0] == Extent{2});
+  CHECK(masks.shape[1] == Extent{3});
+  const TensorView top = Batch::view(F::top_logprobs, kCapacity);
+  CHECK((top.rank == 2 && top.dtype == DType::f32));
+  CHECK(top.shape[0] == Extent{2, Axis::P, 0});
+  CHECK(top.shape[1] == Extent{3});
 }
 
 TEST_CASE("batch: capacities out of range are refused before anything is allocated") {
   for (int32_t BatchCapacity::* member :
        {&BatchCapacity::max_rows, &BatchCapacity::max_seqs, &BatchCapacity::max_logit_rows,
-        &BatchCapacity::max_blocks_per_seq, &BatchCapacity::num_layers}) {
+        &BatchCapacity::max_blocks_per_seq, &BatchCapacity::num_layers, &BatchCapacity::vocab_size,
+        &BatchCapacity::max_top_logprobs}) {
     for (int32_t value : {0, -1, 2147483647}) {
       BatchCapacity c = kCapacity;
       c.*member = value;
@@ -112,6 +133,13 @@ TEST_CASE("batch: capacities out of range are refused before anything is allocat
   BatchCapacity c = kCapacity;
   c.max_seqs = 65536;
   c.max_blocks_per_seq = 65536;
+  CHECK_THROWS_AS(Batch::create(c), Error);
+  c = kCapacity;
+  c.vocab_size = 1 << 24;
+  c.max_logit_rows = 1 << 20;
+  CHECK_THROWS_AS(Batch::create(c), Error);
+  c = kCapacity;
+  c.max_top_logprobs = 71;  // more than there are tokens
   CHECK_THROWS_AS(Batch::create(c), Error);
 }
 
@@ -126,6 +154,7 @@ TEST_CASE("batch: counts beyond the capacity would read past the arrays") {
   CHECK(after(F::counts, 2, 3) == "batch: count of R is 3, expected 0 to 2");
   CHECK(after(F::counts, 3, 4) == "batch: count of BT is 4, expected 0 to 3");
   CHECK(after(F::counts, 4, 2147483647) != "");
+  CHECK(after(F::counts, 5, 3) == "batch: count of P is 3, expected 0 to 2");
 }
 
 TEST_CASE("batch: every number a kernel follows is held within bounds") {
@@ -150,6 +179,12 @@ TEST_CASE("batch: every number a kernel follows is held within bounds") {
   CHECK(after(F::logit_rows, 0, 2) == "logitRows[0] is 2, expected 0 to 1");
   CHECK(after(F::sampler_slots, 1, 3) != "");
   CHECK(after(F::output_positions, 0, -1) != "");
+  CHECK(after(F::forced_ids, 0, 10) == "forcedIds[0] is 10, expected -1 to 9");
+  CHECK(after(F::forced_ids, 1, -2) != "");
+  CHECK(after(F::mask_rows, 0, 2) == "maskRows[0] is 2, expected -1 to 1");
+  CHECK(after(F::mask_rows, 1, -2) != "");
+  CHECK(after(F::logprob_rows, 0, 2) == "logprobRows[0] is 2, expected 0 to 1");
+  CHECK(after(F::logprob_rows, 0, -1) != "");
   CHECK(after(F::block_tables, 8, 3) == "half T: block 0 of sequence 0 (table row 2) is 3, expected 0 to 2");
   CHECK(after(F::block_tables, 9, -1) != "");
   CHECK(after(F::block_tables, 10, 1000) == "");  // beyond every context: nobody follows it

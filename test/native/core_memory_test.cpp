@@ -276,11 +276,10 @@ TEST_CASE("kv pool: an index out of range and a closed device are refused") {
 
 TEST_CASE("sampler table: slots start greedy and are written where they belong") {
   auto device = open_fake();
-  const auto table = SamplerTable::create(device, 3);
+  const auto table = SamplerTable::create(device, 3, 50);
   CHECK(table->view().slots[2].temperature == 0);
   CHECK(table->view().slots[2].top_p == 1);
-  SamplerSlot slot = {
-      .temperature = 0.5f, .top_p = 0.9f, .min_p = 0, .top_k = 40, .seed = ~uint64_t{0}, .choice = 1, .reserved = 0};
+  SamplerSlot slot = {.temperature = 0.5f, .top_p = 0.9f, .min_p = 0, .top_k = 40, .seed = ~uint64_t{0}, .choice = 1};
   table->set(1, slot);
   CHECK(table->view().slots[1].seed == ~uint64_t{0});
   CHECK(table->view().slots[0].seed == 0);
@@ -288,5 +287,5 @@ TEST_CASE("sampler table: slots start greedy and are written where they belong")
   CHECK(code_of([&] { table->set(-1, slot); }) == Code::invalid_argument);
   slot.temperature = std::nanf("");
   CHECK(code_of([&] { table->set(0, slot); }) == Code::invalid_argument);
-  CHECK(code_of([&] { SamplerTable::create(device, 0); }) == Code::invalid_argument);
+  CHECK(code_of([&] { SamplerTable::create(device, 0, 50); }) == Code::invalid_argument);
 }

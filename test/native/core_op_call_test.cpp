@@ -99,7 +99,7 @@ TEST_CASE("index checks: positions beyond the RoPE table and samplers beyond the
   CHECK(q_rope(20) == "q_rope: positions[0] is 20, expected 0 to 19");
   const auto sample = [&](int32_t slot, int32_t position) {
     return index_error(OpKind::sample, {{"logits", f32({1, 8})},
-                                        {"samplers", SamplersView{nullptr, 4}},
+                                        {"samplers", SamplersView{nullptr, 4, 8}},
                                         {"slots", i32({1}, &slot)},
                                         {"outputPositions", i32({1}, &position)},
                                         {"ids", i32({1})}});

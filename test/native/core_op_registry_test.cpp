@@ -181,7 +181,7 @@ TEST_CASE("registry: logprobs takes both top outputs or neither, and no more tha
   CHECK(bind_error(OpKind::logprobs, with(base, "topIds", i32({2, 3}))).find("together") != std::string::npos);
   const Operands top = with(with(base, "topIds", i32({2, 6})), "topLogprobs", f32({2, 6}));
   CHECK(bind_error(OpKind::logprobs, top).find("at most V = 5") != std::string::npos);
-  const Operands sample = {{"logits", f32({2, 33})}, {"samplers", SamplersView{nullptr, 4}},
+  const Operands sample = {{"logits", f32({2, 33})}, {"samplers", SamplersView{nullptr, 4, 33}},
                            {"slots", i32({2})},      {"outputPositions", i32({2})},
                            {"bitmask", i32({2, 1})}, {"ids", i32({2})}};
   CHECK(bind_error(OpKind::sample, sample).find("expected [rows, V/32] with rows = 2 from logits, V = 33") !=

@@ -18,8 +18,13 @@ using F = BatchField;
 
 namespace {
 
-constexpr BatchCapacity kCapacity = {
-    .max_rows = 8, .max_seqs = 3, .max_logit_rows = 4, .max_blocks_per_seq = 4, .num_layers = 2};
+constexpr BatchCapacity kCapacity = {.max_rows = 8,
+                                     .max_seqs = 3,
+                                     .max_logit_rows = 4,
+                                     .max_blocks_per_seq = 4,
+                                     .num_layers = 2,
+                                     .vocab_size = 70,
+                                     .max_top_logprobs = 3};
 constexpr int64_t kWidth = 6;
 
 // A model of two layers, the first on T, the second on S; the tensors by name.

@@ -27,6 +27,7 @@ LogprobsParams params(const std::vector<float>& logits, int64_t vocab, int32_t t
   return {rows,
           vocab,
           top_k,
+          nullptr,
           logits.data() + first * vocab,
           ids.data() + first,
           out.chosen.data() + first,

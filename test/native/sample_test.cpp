@@ -15,7 +15,7 @@ namespace {
 
 SamplerSlot slot(float temperature, int32_t top_k = 0, float top_p = 1.0f, float min_p = 0.0f, uint64_t seed = 1,
                  uint32_t choice = 0) {
-  return {temperature, top_p, min_p, top_k, seed, choice, 0};
+  return {.temperature = temperature, .top_p = top_p, .min_p = min_p, .top_k = top_k, .seed = seed, .choice = choice};
 }
 
 // One row of logits sampled at output positions 0 .. draws - 1.
@@ -31,14 +31,11 @@ std::vector<int32_t> draw(cpu::CpuLevel level, const std::vector<float>& logits,
     positions.push_back(static_cast<int32_t>(i));
     if (bitmask != nullptr) masks.insert(masks.end(), bitmask->begin(), bitmask->begin() + words);
   }
-  const SampleParams p{draws,
-                       vocab,
-                       all.data(),
-                       &sampler,
-                       slots.data(),
-                       positions.data(),
-                       bitmask == nullptr ? nullptr : masks.data(),
-                       ids.data()};
+  const SampleParams p{draws,        vocab,
+                       all.data(),   &sampler,
+                       slots.data(), positions.data(),
+                       nullptr,      bitmask == nullptr ? nullptr : masks.data(),
+                       nullptr,      ids.data()};
   CHECK(LevelDevice(level, 2).run(OpKind::sample, &p).ok());
   return ids;
 }
@@ -84,7 +81,7 @@ TEST_CASE("sample: NaN or +inf anywhere gives -1, -inf is only a mask") {
   });
 }
 
-TEST_CASE("sample: the bitmask bounds every filter, and an empty mask gives -1") {
+TEST_CASE("sample: the bitmask bounds every filter, and an empty mask gives -2") {
   for_each_level([](cpu::CpuLevel level) {
     std::vector<float> logits(70, 0.0f);
     logits[3] = 9.0f;
@@ -95,8 +92,8 @@ TEST_CASE("sample: the bitmask bounds every filter, and an empty mask gives -1")
     CHECK(support(draw(level, logits, slot(1.0f, 2), 100, &mask)) == std::set<int32_t>{32, 63});
     CHECK(support(draw(level, logits, slot(1.0f, 0, 0.99f), 100, &mask)) == allowed);
     std::vector<uint32_t> none{0, 0, 0};
-    CHECK(draw(level, logits, slot(0.0f), 1, &none)[0] == -1);
-    CHECK(draw(level, logits, slot(1.0f, 2, 0.5f), 1, &none)[0] == -1);
+    CHECK(draw(level, logits, slot(0.0f), 1, &none)[0] == kNothingAllowed);
+    CHECK(draw(level, logits, slot(1.0f, 2, 0.5f), 1, &none)[0] == kNothingAllowed);
   });
 }
 
@@ -194,6 +191,8 @@ TEST_CASE("sample: a row's token does not depend on chunks, threads or other sam
                            samplers.data(),
                            slots.data() + first,
                            positions.data() + first,
+                           nullptr,
+                           nullptr,
                            nullptr,
                            ids.data() + first};
       CHECK(device.run(OpKind::sample, &p).ok());

@@ -60,7 +60,7 @@ export class LatencyModel {
     });
     try {
       await fillCaches(runner);
-      runner.setSampler(0, greedy);
+      runner.setSampler(0, greedy, new Int32Array(0), new Int32Array(0));
       return new LatencyModel(variant, runner, options.signal);
     } catch (error) {
       await runner.dispose();

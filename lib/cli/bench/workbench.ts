@@ -70,8 +70,8 @@ export class Workbench implements Disposable {
     );
   }
 
-  samplers(capacity: number): SamplerTable {
-    return this.own(new SamplerTable(this.device, capacity));
+  samplers(capacity: number, vocabSize: number): SamplerTable {
+    return this.own(new SamplerTable(this.device, capacity, vocabSize));
   }
 
   /** Random keys and values in every slot of some caches of one pool. */

@@ -7,7 +7,15 @@ export function loadAddon(path) {
   return createRequire(import.meta.url)(path);
 }
 
-const capacity = { maxRows: 64, maxSeqs: 1, maxLogitRows: 1, maxBlocksPerSeq: 1, numLayers: 1 };
+const capacity = {
+  maxRows: 64,
+  maxSeqs: 1,
+  maxLogitRows: 1,
+  maxBlocksPerSeq: 1,
+  numLayers: 1,
+  vocabSize: 5,
+  maxTopLogprobs: 2,
+};
 
 function sumProgram(addon, device, repeats) {
   const table = addon.tensor(device, 'f32', [4, 64], 'row_major');

@@ -122,10 +122,11 @@ void top_rows(const float* x, int64_t n, int32_t k, int32_t* ids, float* logits)
 }
 
 void row_logprobs(const LogprobsParams& p, int64_t row) {
-  const float* x = p.logits + row * p.vocab;
+  const int64_t source = p.index == nullptr ? row : p.index[row];
+  const float* x = p.logits + source * p.vocab;
   const float max = row_max(x, p.vocab);
   const float log_sum = max + static_cast<float>(log(sum_exp(x, p.vocab, max)));
-  const int32_t id = p.ids[row];
+  const int32_t id = p.ids[source];
   if (id < 0 || id >= p.vocab) {  // the sampler's -1: the row had no token to give
     p.chosen[row] = __builtin_nanf("");
     p.rank[row] = 0;

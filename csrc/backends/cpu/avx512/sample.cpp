@@ -2,6 +2,7 @@
 // sorted: a cut keeps the tokens above a threshold, and the threshold is found by bisection among ever fewer tokens.
 #include "backends/cpu/avx512/lanes.h"
 #include "backends/cpu/avx512/ops.h"
+#include "backends/cpu/sample_row.h"
 #include "core/random.h"
 
 namespace swiftkv::cpu::avx512 {
@@ -26,7 +27,7 @@ struct Row {
   __m512 load(int64_t i) const { return load_lanes(logits + i, first_lanes(vocab - i)); }
 };
 
-// The lowest id among the best allowed ones, or -1 if none is allowed or the row holds NaN or +inf.
+// The lowest id among the best allowed ones; kNoNumbers if the row holds NaN or +inf.
 int64_t best_id(const Row& row) {
   __m512 best = _mm512_set1_ps(-kInfinity);
   __m512i ids = _mm512_set1_epi32(-1);
@@ -39,10 +40,11 @@ int64_t best_id(const Row& row) {
     best = _mm512_mask_mov_ps(best, better, v);
     ids = _mm512_mask_mov_epi32(ids, better, lane_ids);
   }
-  if (bad != 0) return -1;
+  if (bad != 0) return kNoNumbers;
   const __mmask16 tied = _mm512_cmp_ps_mask(best, _mm512_set1_ps(max_lanes(best)), _CMP_EQ_OQ);
   // Lanes that saw nothing allowed hold -1, the largest number when read without sign.
-  return static_cast<int32_t>(_mm512_mask_reduce_min_epu32(tied, ids));
+  const auto id = static_cast<int32_t>(_mm512_mask_reduce_min_epu32(tied, ids));
+  return id < 0 ? kNothingAllowed : id;
 }
 
 // exp(x) of 8 lanes in double, x <= 0, within 2 ulp: the Taylor series on |r| <= ln2 / 2, whose rest is below 1e-17.
@@ -249,21 +251,23 @@ int64_t rest_count(int64_t vocab) {
 struct Work {
   double* weights;  // [padded vocabulary]
   Rest rest;
+  float* room;  // [vocabulary] of an adjusted row
 };
 
 size_t work_bytes(int64_t vocab) {
   const int64_t padded = padded_vocab(vocab);
   return static_cast<size_t>(padded + rest_count(vocab)) * sizeof(double) +
-         static_cast<size_t>(rest_count(vocab)) * sizeof(float);
+         static_cast<size_t>(rest_count(vocab) + padded_vocab(vocab)) * sizeof(float);
 }
 
 Work work_at(std::byte* memory, int64_t vocab) {
   double* weights = reinterpret_cast<double*>(memory);
   double* rest = weights + padded_vocab(vocab);
-  return {weights, {reinterpret_cast<float*>(rest + rest_count(vocab)), rest}};
+  float* rest_logits = reinterpret_cast<float*>(rest + rest_count(vocab));
+  return {weights, {rest_logits, rest}, rest_logits + rest_count(vocab)};
 }
 
-int64_t sample_row(const Row& row, const SamplerSlot& s, int32_t position, const Work& work) {
+int64_t choose(const Row& row, const SamplerSlot& s, int32_t position, const Work& work) {
   const int64_t best = best_id(row);
   if (best < 0 || s.temperature == 0.0f) return best;
 
@@ -288,12 +292,13 @@ size_t sample_scratch(const SampleParams& p, int threads) {
 }
 
 Status sample(const SampleParams& p, const Context& c) {
-  const int64_t mask_words = (p.vocab + 31) / 32;
   c.parallel_for(p.rows, [&](int64_t i, int worker) {
-    const Row row{p.logits + i * p.vocab, p.bitmask == nullptr ? nullptr : p.bitmask + i * mask_words, p.vocab};
     const Work work = work_at(c.scratch + static_cast<size_t>(worker) * work_bytes(p.vocab), p.vocab);
-    p.ids[i] = static_cast<int32_t>(sample_row(row, p.samplers[p.slots[i]], p.output_positions[i], work));
+    p.ids[i] = sample_row(p, i, work.room, [&](const float* logits, const uint32_t* bitmask) {
+      return choose(Row{logits, bitmask, p.vocab}, p.samplers[p.slots[i]], p.output_positions[i], work);
+    });
   });
+  count_drawn(p);
   return {};
 }
 

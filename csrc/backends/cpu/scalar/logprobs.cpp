@@ -40,14 +40,15 @@ void top_ids(const float* logits, int64_t vocab, int32_t k, int32_t* out) {
 
 Status logprobs(const LogprobsParams& p, const Context& c) {
   c.parallel_for(p.rows, [&](int64_t row, int) {
-    const float* logits = p.logits + row * p.vocab;
+    const int64_t source = p.index == nullptr ? row : p.index[row];
+    const float* logits = p.logits + source * p.vocab;
     float max = -INFINITY;
     for (int64_t v = 0; v < p.vocab; ++v) max = std::max(max, logits[v]);
     double sum = 0.0;
     for (int64_t v = 0; v < p.vocab; ++v) sum += static_cast<double>(std::exp(logits[v] - max));
     const float log_sum = max + static_cast<float>(std::log(sum));
 
-    const int32_t id = p.ids[row];
+    const int32_t id = p.ids[source];
     if (id < 0 || id >= p.vocab) {  // the sampler's -1: the row had no token to give
       p.chosen[row] = std::numeric_limits<float>::quiet_NaN();
       p.rank[row] = 0;

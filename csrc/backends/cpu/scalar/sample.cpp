@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backends/cpu/sample_row.h"
 #include "backends/cpu/scalar/ops.h"
 #include "backends/cpu/scalar/worker_scratch.h"
 #include "core/random.h"
@@ -27,11 +28,11 @@ struct Better {
   bool operator()(int32_t a, int32_t b) const { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; }
 };
 
-// The best allowed id, or -1 if none is allowed or the row holds NaN or +inf.
+// The best allowed id; kNoNumbers if the row holds NaN or +inf.
 int32_t best_id(const Row& row) {
-  int32_t best = -1;
+  int32_t best = kNothingAllowed;
   for (int32_t id = 0; id < row.vocab; ++id) {
-    if (std::isnan(row.logits[id]) || row.logits[id] == INFINITY) return -1;
+    if (std::isnan(row.logits[id]) || row.logits[id] == INFINITY) return kNoNumbers;
     if (row.allowed(id) && (best < 0 || row.logits[id] > row.logits[best])) best = id;
   }
   return best;
@@ -61,7 +62,7 @@ int32_t last_kept(const Row& row, const SamplerSlot& s, int32_t best, int32_t* i
   return ids[kept - 1];
 }
 
-int32_t sample_row(const Row& row, const SamplerSlot& s, int32_t position, int32_t* ids) {
+int32_t choose(const Row& row, const SamplerSlot& s, int32_t position, int32_t* ids) {
   const int32_t best = best_id(row);
   if (best < 0 || s.temperature == 0.0f) return best;
 
@@ -91,17 +92,19 @@ int32_t sample_row(const Row& row, const SamplerSlot& s, int32_t position, int32
 }  // namespace
 
 size_t sample_scratch(const SampleParams& p, int threads) {
-  return worker_bytes(threads, static_cast<size_t>(p.vocab));
+  return worker_bytes(threads, static_cast<size_t>(2 * p.vocab));
 }
 
 Status sample(const SampleParams& p, const Context& c) {
-  const int64_t mask_words = (p.vocab + 31) / 32;
   c.parallel_for(p.rows, [&](int64_t i, int worker) {
-    const Row row{p.logits + i * p.vocab, p.bitmask == nullptr ? nullptr : p.bitmask + i * mask_words,
-                  static_cast<int32_t>(p.vocab)};
-    auto* ids = reinterpret_cast<int32_t*>(worker_floats(c, worker, static_cast<size_t>(p.vocab)));
-    p.ids[i] = sample_row(row, p.samplers[p.slots[i]], p.output_positions[i], ids);
+    float* room = worker_floats(c, worker, static_cast<size_t>(2 * p.vocab));
+    auto* ids = reinterpret_cast<int32_t*>(room + p.vocab);
+    p.ids[i] = sample_row(p, i, room, [&](const float* logits, const uint32_t* bitmask) {
+      const Row row{logits, bitmask, static_cast<int32_t>(p.vocab)};
+      return choose(row, p.samplers[p.slots[i]], p.output_positions[i], ids);
+    });
   });
+  count_drawn(p);
   return {};
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/sample_row.h"
 #include "backends/cpu/simd/vec.h"
 #include "core/random.h"
 
@@ -58,7 +59,7 @@ static bool take_logits(const float* row, const uint32_t* bitmask, const SampleT
   return true;
 }
 
-// The lowest id among the best, or -1 if nothing is allowed.
+// The lowest id among the best.
 template <class V>
 static int64_t best_token(const SampleTokens& t) {
   typename V::F32 most = set<V>(-__builtin_inff());
@@ -67,7 +68,7 @@ static int64_t best_token(const SampleTokens& t) {
     most = x > most ? x : most;
   }
   const float best = max_lanes<V>(most);
-  if (best == -__builtin_inff()) return -1;
+  if (best == -__builtin_inff()) return kNothingAllowed;
   int64_t id = 0;
   while (t.logits[id] != best) ++id;
   return id;
@@ -241,10 +242,10 @@ static int64_t draw(const SampleTokens& t, double target) {
 }
 
 template <class V>
-static int64_t sample_row(const float* row, const uint32_t* bitmask, const SamplerSlot& s, int32_t position,
-                          const SampleWork& work) {
+static int64_t choose_token(const float* row, const uint32_t* bitmask, const SamplerSlot& s, int32_t position,
+                            const SampleWork& work) {
   const SampleTokens& all = work.all;
-  if (!take_logits<V>(row, bitmask, all)) return -1;
+  if (!take_logits<V>(row, bitmask, all)) return kNoNumbers;
   const int64_t best = best_token<V>(all);
   if (best < 0 || s.temperature == 0.0f) return best;
 
@@ -270,13 +271,14 @@ static size_t sample_scratch(const SampleParams& p, int threads) {
 
 template <class V>
 static Status sample(const SampleParams& p, const Context& c) {
-  const int64_t mask_words = (p.vocab + 31) / 32;
   c.parallel_for(p.rows, [&](int64_t i, int worker) {
     const SampleWork work = sample_work(c.scratch + static_cast<size_t>(worker) * sample_work_bytes(p.vocab), p.vocab);
-    const uint32_t* bitmask = p.bitmask == nullptr ? nullptr : p.bitmask + i * mask_words;
-    const SamplerSlot& s = p.samplers[p.slots[i]];
-    p.ids[i] = static_cast<int32_t>(sample_row<V>(p.logits + i * p.vocab, bitmask, s, p.output_positions[i], work));
+    // An adjusted row is taken before anything is left over.
+    p.ids[i] = sample_row(p, i, work.rest.logits, [&](const float* logits, const uint32_t* bitmask) {
+      return choose_token<V>(logits, bitmask, p.samplers[p.slots[i]], p.output_positions[i], work);
+    });
   });
+  count_drawn(p);
   return {};
 }
 

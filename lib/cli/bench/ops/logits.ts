@@ -14,7 +14,7 @@ const topTokens = 5;
 export function sample(c: KernelShape, o: CaseOptions): KernelGroup[] {
   return Object.entries(samplers).map(([name, options]) =>
     logitsGroup('sample', name, c, o, async (bench, rows, logits) => {
-      const table = bench.samplers(rows);
+      const table = bench.samplers(rows, c.vocabSize);
       for (let slot = 0; slot < rows; slot++) table.set(slot, { ...options, seed: slot });
       const indices = bench.ints(range(rows));
       const operands = { logits, samplers: table, slots: indices, outputPositions: indices };
