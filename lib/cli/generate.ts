@@ -7,29 +7,15 @@ import type { Engine } from '../engine/engine.ts';
 import type { FinishPart, GenerateOptions } from '../engine/types.ts';
 import { SwiftKVError } from '../errors.ts';
 import { withInterrupt } from './exit.ts';
-import {
-  addModelOptions,
-  loadEngine,
-  type ModelFlags,
-  modelArgument,
-  nonNegativeNumber,
-  positiveInteger,
-} from './model-options.ts';
-import { formatCount } from './table.ts';
+import { addModelOptions, loadEngine, type ModelFlags, modelArgument } from './model-options.ts';
+import { addSamplingOptions, describeAnswer, type SamplingFlags, samplingOf } from './sampling-options.ts';
 
-interface GenerateFlags extends ModelFlags {
+interface GenerateFlags extends ModelFlags, SamplingFlags {
   prompt?: string;
   promptFile?: string;
   tokenIds?: number[];
   chat?: string;
   system?: string;
-  maxTokens?: number;
-  temperature?: number;
-  topK?: number;
-  topP?: number;
-  minP?: number;
-  seed?: bigint;
-  ignoreEos?: boolean;
   fullDepth?: boolean;
   json?: boolean;
   stats?: boolean;
@@ -43,14 +29,8 @@ export function generateCommand(): Command {
     .option('-f, --prompt-file <file>', 'a file with the prompt')
     .option('--token-ids <ids>', 'the prompt as token ids, e.g. 1,15043,3186', tokenIdList)
     .option('-c, --chat <text>', "a user's message, rendered with the model's chat template")
-    .option('--system <text>', 'a system message before --chat')
-    .option('-n, --max-tokens <n>', 'tokens to generate at most', positiveInteger)
-    .option('-t, --temperature <x>', '0 = always the most likely token', nonNegativeNumber)
-    .option('--top-k <n>', 'only the n most likely tokens', positiveInteger)
-    .option('--top-p <x>', 'only the most likely tokens that make up this probability', nonNegativeNumber)
-    .option('--min-p <x>', 'only tokens at least this fraction as likely as the best', nonNegativeNumber)
-    .option('--seed <n>', 'of the random numbers', seedNumber)
-    .option('--ignore-eos', "go on after the model's end of text")
+    .option('--system <text>', 'a system message before --chat');
+  addSamplingOptions(command)
     .option('--full-depth', 'run every layer on every prompt token')
     .option('--json', 'print one JSON object instead of text')
     .option('--stats', 'print counts and timings to stderr');
@@ -65,13 +45,7 @@ async function generate(model: string, flags: GenerateFlags, signal: AbortSignal
   try {
     const request: GenerateOptions = {
       ...input,
-      maxTokens: flags.maxTokens,
-      temperature: flags.temperature,
-      topK: flags.topK,
-      topP: flags.topP,
-      minP: flags.minP,
-      seed: flags.seed,
-      ignoreEos: flags.ignoreEos,
+      ...samplingOf(flags),
       fullDepth: flags.fullDepth,
       signal,
     };
@@ -103,15 +77,8 @@ async function stream(engine: Engine, request: GenerateOptions, stats: boolean):
   }
 }
 
-function printStats({ usage, timings, finishReason }: Pick<FinishPart, 'usage' | 'timings' | 'finishReason'>): void {
-  const skipped = usage.rowLayersSkipped / (usage.rowLayersRun + usage.rowLayersSkipped);
-  const tpot = timings.tpotMs === null ? '' : `, ${timings.tpotMs.toFixed(1)} ms per token after it`;
-  process.stderr.write(
-    `${formatCount(usage.promptTokens)} prompt tokens, ${formatCount(usage.completionTokens)} generated (${finishReason}); ` +
-      `first token after ${timings.ttftMs.toFixed(1)} ms${tpot}\n` +
-      `rows x layers: ${formatCount(usage.rowLayersRun)} run, ${formatCount(usage.rowLayersSkipped)} skipped ` +
-      `(${(skipped * 100).toFixed(1)}%)\n`,
-  );
+function printStats(part: Pick<FinishPart, 'usage' | 'timings' | 'finishReason'>): void {
+  process.stderr.write(describeAnswer(part));
 }
 
 async function promptOf(flags: GenerateFlags): Promise<Pick<GenerateOptions, 'prompt' | 'messages' | 'tokenIds'>> {
@@ -152,9 +119,4 @@ function tokenIdList(text: string): number[] {
     throw new InvalidArgumentError('Expected token ids separated by commas, e.g. 1,15043,3186.');
   }
   return parts.map(Number);
-}
-
-function seedNumber(text: string): bigint {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('Expected an integer >= 0.');
-  return BigInt(text);
 }

@@ -4,6 +4,7 @@
 import { Command } from 'commander';
 import { version } from '../version.ts';
 import { benchCommand } from './bench/bench.ts';
+import { chatCommand } from './chat/chat.ts';
 import { evalCommand } from './eval/eval.ts';
 import { reportError } from './exit.ts';
 import { exportCommand } from './export.ts';
@@ -16,7 +17,14 @@ const program = new Command('swiftkv')
   .showHelpAfterError('(see --help)')
   .exitOverride();
 
-for (const command of [infoCommand(), generateCommand(), evalCommand(), exportCommand(), benchCommand()]) {
+for (const command of [
+  infoCommand(),
+  generateCommand(),
+  chatCommand(),
+  evalCommand(),
+  exportCommand(),
+  benchCommand(),
+]) {
   program.addCommand(command.exitOverride().showHelpAfterError('(see --help)'));
 }
 

@@ -128,7 +128,15 @@ describe('errors are one line, without a stack, and say what to do', () => {
 });
 
 it('prints help with exit code 0', async () => {
-  for (const args of [['--help'], ['generate', '--help'], ['info', '--help'], ['export', '--help'], ['--version']]) {
+  for (const args of [
+    ['--help'],
+    ['generate', '--help'],
+    ['info', '--help'],
+    ['chat', '--help'],
+    ['eval', '--help'],
+    ['export', '--help'],
+    ['--version'],
+  ]) {
     const run = await swiftkv(args);
     expect(run).toMatchObject({ code: 0, stderr: '' });
     expect(run.stdout.length).toBeGreaterThan(4);
