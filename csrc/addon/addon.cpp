@@ -42,6 +42,7 @@ void fill(Napi::Env env, Napi::Object exports) {
   exports.Set("blockTokens", kBlockTokens);
   add<cpu_info>(env, exports, "cpuInfo");
   add<resident_bytes_now>(env, exports, "residentBytes");
+  add<environment_memory>(env, exports, "memory");
   add<open_device>(env, exports, "openDevice");
   add<make_tensor>(env, exports, "tensor");
   add<make_kv_pool>(env, exports, "kvPool");

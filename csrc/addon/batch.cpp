@@ -10,7 +10,8 @@ namespace {
 
 // One buffer over the whole allocation. Its backing store holds a reference, so a view can outlive the handle, its
 // environment's executor and even (after a transfer) its environment.
-Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<Batch>& batch, int32_t*& base) {
+Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<BatchView>& view, int32_t*& base) {
+  const std::shared_ptr<Batch>& batch = view->batch;
   base = batch->data(BatchField{0});
   int32_t* end = base;
   for (int i = 0; i < kBatchFieldCount; ++i) {
@@ -18,11 +19,11 @@ Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<Batch>& batch, int3
     base = std::min(base, batch->data(field));
     end = std::max(end, batch->data(field) + batch->length(field));
   }
-  auto* owner = new std::shared_ptr<Batch>(batch);
+  auto* owner = new std::shared_ptr<BatchView>(view);
   napi_value buffer = nullptr;
   const napi_status status = napi_create_external_arraybuffer(
       env, base, static_cast<size_t>(end - base) * sizeof(int32_t),
-      [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Batch>*>(hint); }, owner, &buffer);
+      [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<BatchView>*>(hint); }, owner, &buffer);
   if (status == napi_ok) return Napi::ArrayBuffer(env, buffer);
   delete owner;
   if (status == napi_no_external_buffers_allowed)
@@ -76,7 +77,9 @@ BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Handle(info) {
   batch_ = take_init<std::shared_ptr<Batch>>(info);
   const Napi::Env env = info.Env();
   int32_t* base = nullptr;
-  Napi::ArrayBuffer buffer = share(env, batch_, base);
+  view_ = std::make_shared<BatchView>(batch_);
+  Napi::ArrayBuffer buffer = share(env, view_, base);
+  buffer_ = Napi::Weak(buffer);
   std::vector<Napi::PropertyDescriptor> properties;
   properties.push_back(Napi::PropertyDescriptor::Value(Napi::String::New(env, "capacity"),
                                                        capacity_object(env, batch_->capacity()), napi_enumerable));
@@ -98,14 +101,23 @@ const std::shared_ptr<Batch>& BatchHandle::alive(Napi::Value value, const std::s
   return self.batch_;
 }
 
+// Detached, the fields have no elements any more, so that the memory goes now, or with the step that is reading it. A
+// buffer that was transferred elsewhere keeps it.
 Napi::Value BatchHandle::dispose(const Napi::CallbackInfo& info) {
   batch_.reset();
+  if (view_ == nullptr) return info.Env().Undefined();
+  Napi::ArrayBuffer buffer = buffer_.Value();
+  if (!buffer.IsEmpty() && !buffer.IsDetached()) {
+    buffer.Detach();
+    view_->batch.reset();
+  }
+  view_.reset();
   return info.Env().Undefined();
 }
 
 Napi::Value make_batch(const Napi::CallbackInfo& info) {
-  DeviceHandle::open_device(info[0]);
-  return BatchHandle::make(info.Env(), Batch::create(read_capacity(info[1], "capacity")));
+  const std::shared_ptr<OpenDevice> device = DeviceHandle::open_device(info[0]);
+  return BatchHandle::make(info.Env(), Batch::create(read_capacity(info[1], "capacity"), device->memory()));
 }
 
 }  // namespace swiftkv::addon

@@ -1,4 +1,5 @@
-// NativeBatch: the integer arrays of one step. They are views of native memory that lives as long as any view does.
+// NativeBatch: the integer arrays of one step. They are views of native memory that lives until dispose(), which
+// empties them, or as long as any view does.
 #pragma once
 
 #include <memory>
@@ -8,6 +9,11 @@
 #include "core/batch.h"
 
 namespace swiftkv::addon {
+
+// The reference that JavaScript's buffer holds; let go by dispose(), or by the garbage collector.
+struct BatchView {
+  std::shared_ptr<Batch> batch;
+};
 
 class BatchHandle : public Handle<BatchHandle> {
  public:
@@ -24,6 +30,8 @@ class BatchHandle : public Handle<BatchHandle> {
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Batch> batch_;
+  std::shared_ptr<BatchView> view_;
+  Napi::Reference<Napi::ArrayBuffer> buffer_;  // weak: the fields hold it
 };
 
 BatchCapacity read_capacity(Napi::Value value, const std::string& name);

@@ -32,6 +32,18 @@ int32_t level_number(Napi::Env env, const std::string& backend, const std::strin
                          " for level but received \"" + level + '"');
 }
 
+Napi::Object memory_object(Napi::Env env, const MemoryUse& use) {
+  Napi::Object object = Napi::Object::New(env);
+  size_t total = 0;  // of the numbers shown, also while other threads allocate
+  for (int i = 0; i < kMemoryPartCount; ++i) {
+    const size_t bytes = use.bytes(static_cast<MemoryPart>(i));
+    object.Set(std::string(kMemoryPartNames[static_cast<size_t>(i)]), static_cast<double>(bytes));
+    total += bytes;
+  }
+  object.Set("total", static_cast<double>(total));
+  return object;
+}
+
 std::unique_ptr<OpCall> read_call(const std::shared_ptr<OpenDevice>& device, const Napi::CallbackInfo& info) {
   const std::string op = read_string(info[0], "op");
   OperandList operands = read_operands(info[1]);
@@ -46,6 +58,7 @@ void DeviceHandle::define(Napi::Env env) {
                           method<&DeviceHandle::run_sync>("runSync"),
                           method<&DeviceHandle::touch>("touch"),
                           method<&DeviceHandle::measure_peak>("measurePeak"),
+                          method<&DeviceHandle::memory>("memory"),
                           method<&DeviceHandle::close>("close"),
                           getter<&DeviceHandle::get_backend>("backend"),
                           getter<&DeviceHandle::get_threads>("threads"),
@@ -135,6 +148,14 @@ Napi::Value DeviceHandle::get_allocated_bytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(device_->allocated_bytes()));
 }
 
+Napi::Value DeviceHandle::memory(const Napi::CallbackInfo& info) {
+  return memory_object(info.Env(), *device_->memory());
+}
+
+Napi::Value environment_memory(const Napi::CallbackInfo& info) {
+  return memory_object(info.Env(), *Environment::of(info.Env()).memory());
+}
+
 Napi::Value open_device(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Napi::Object options = read_object(info[0], "options");
@@ -142,9 +163,10 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
   const auto threads = static_cast<int32_t>(read_int(options.Get("threads"), "threads", 1, kMaxThreads));
   const int32_t level = level_number(env, backend, read_string(options.Get("level"), "level"));
   LoadedBackend loaded = load_backend(backend);
+  Environment& environment = Environment::of(env);
   return DeviceHandle::make(
-      env, DeviceHandle::Init{OpenDevice::open(*loaded.table, level, threads,
-                                               Environment::of(env).executor().pool(threads), std::move(loaded.image)),
+      env, DeviceHandle::Init{OpenDevice::open(*loaded.table, level, threads, environment.executor().pool(threads),
+                                               std::move(loaded.image), environment.memory()),
                               backend});
 }
 

@@ -35,11 +35,14 @@ class DeviceHandle : public Handle<DeviceHandle> {
   Napi::Value get_threads(const Napi::CallbackInfo& info);
   Napi::Value touch(const Napi::CallbackInfo& info);
   Napi::Value get_allocated_bytes(const Napi::CallbackInfo& info);
+  Napi::Value memory(const Napi::CallbackInfo& info);
 
   std::shared_ptr<OpenDevice> device_;
   std::string backend_;
 };
 
+// () => NativeMemory: of all devices of the environment
+Napi::Value environment_memory(const Napi::CallbackInfo& info);
 // ({ backend, threads, level }) => NativeDevice
 Napi::Value open_device(const Napi::CallbackInfo& info);
 

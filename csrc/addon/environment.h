@@ -11,6 +11,7 @@
 
 #include "addon/completions.h"
 #include "core/executor.h"
+#include "core/memory_use.h"
 #include "core/weight_loader.h"
 
 namespace swiftkv {
@@ -59,6 +60,8 @@ class Environment {
   Environment& operator=(const Environment&) = delete;
 
   Executor& executor() { return executor_; }
+  // What all devices of the environment hold together.
+  const std::shared_ptr<MemoryUse>& memory() const { return memory_; }
 
   // Runs `start(pending)` and returns the promise; what it throws becomes the rejection.
   template <class F>
@@ -94,6 +97,7 @@ class Environment {
   std::array<Napi::FunctionReference, static_cast<size_t>(Class::count)> constructors_;
   void* init_ = nullptr;
   std::shared_ptr<Completions> completions_;
+  std::shared_ptr<MemoryUse> memory_ = std::make_shared<MemoryUse>();
   std::list<RunningLoad> loads_;
   Executor executor_;
 };

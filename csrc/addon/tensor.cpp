@@ -97,6 +97,14 @@ Napi::Value TensorHandle::dispose(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+static MemoryPart read_part(Napi::Value value) {
+  if (value.IsUndefined()) return MemoryPart::tensors;
+  const std::string text = read_string(value, "part");
+  for (const MemoryPart part : {MemoryPart::tensors, MemoryPart::weights, MemoryPart::rope_table})
+    if (text == kMemoryPartNames[static_cast<size_t>(part)]) return part;
+  throw_invalid(value.Env(), "Expected tensors, weights or ropeTable for part but received \"" + text + '"');
+}
+
 Napi::Value make_tensor(const Napi::CallbackInfo& info) {
   const std::shared_ptr<OpenDevice>& device = DeviceHandle::open_device(info[0]);
   const DType dtype = read_dtype(info[1], "dtype");
@@ -104,7 +112,8 @@ Napi::Value make_tensor(const Napi::CallbackInfo& info) {
   std::vector<int64_t> shape;
   for (uint32_t i = 0; i < dims.Length(); ++i)
     shape.push_back(read_int(dims.Get(i), "shape[" + std::to_string(i) + "]"));
-  return TensorHandle::make(info.Env(), swiftkv::make_tensor(device, dtype, shape, read_layout(info[3], "layout")));
+  const Layout layout = read_layout(info[3], "layout");
+  return TensorHandle::make(info.Env(), swiftkv::make_tensor(device, dtype, shape, layout, read_part(info[4])));
 }
 
 }  // namespace swiftkv::addon

@@ -38,7 +38,7 @@ class TensorHandle : public Handle<TensorHandle> {
   std::optional<Tensor> tensor_;
 };
 
-// (device, dtype, shape, layout) => NativeTensor
+// (device, dtype, shape, layout, part?) => NativeTensor
 Napi::Value make_tensor(const Napi::CallbackInfo& info);
 
 }  // namespace swiftkv::addon

@@ -164,7 +164,7 @@ void check_capacity(const BatchCapacity& c) {
   check_product(int64_t{c.max_logit_rows} * c.max_top_logprobs, "top tokens for maxLogitRows * maxTopLogprobs");
 }
 
-std::shared_ptr<Batch> Batch::create(const BatchCapacity& capacity) {
+std::shared_ptr<Batch> Batch::create(const BatchCapacity& capacity, std::shared_ptr<MemoryUse> memory) {
   check_capacity(capacity);
   std::shared_ptr<Batch> batch(new Batch());
   batch->capacity_ = capacity;
@@ -180,10 +180,14 @@ std::shared_ptr<Batch> Batch::create(const BatchCapacity& capacity) {
     throw Error(Code::out_of_memory, "a batch of " + std::to_string(bytes) + " bytes could not be allocated");
   }
   std::memset(batch->base_, 0, bytes);
+  batch->bytes_ = bytes;
+  batch->memory_ = std::move(memory);
+  if (batch->memory_ != nullptr) batch->memory_->add(MemoryPart::batches, bytes);
   return batch;
 }
 
 Batch::~Batch() {
+  if (memory_ != nullptr) memory_->remove(MemoryPart::batches, bytes_);
   ::operator delete(base_, kAlign);
 }
 

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/index_role.h"
+#include "core/memory_use.h"
 #include "core/operands.h"
 #include "core/ops.h"
 #include "core/status.h"
@@ -100,8 +101,9 @@ void check_capacity(const BatchCapacity& capacity);
 
 class Batch {
  public:
-  // Zero-filled. Throws Error: invalid_argument for a capacity out of range, out_of_memory.
-  static std::shared_ptr<Batch> create(const BatchCapacity& capacity);
+  // Zero-filled, counted in `memory` if given. Throws Error: invalid_argument for a capacity out of range,
+  // out_of_memory.
+  static std::shared_ptr<Batch> create(const BatchCapacity& capacity, std::shared_ptr<MemoryUse> memory = nullptr);
   ~Batch();
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
@@ -122,7 +124,9 @@ class Batch {
   Batch() = default;
 
   BatchCapacity capacity_ = {};
+  std::shared_ptr<MemoryUse> memory_;
   int32_t* base_ = nullptr;
+  size_t bytes_ = 0;
   std::array<int64_t, kBatchFieldCount> offsets_ = {};  // in int32, multiples of 16 (64 bytes)
   std::array<int64_t, kBatchFieldCount> lengths_ = {};
 };

@@ -8,24 +8,30 @@
 
 namespace swiftkv {
 
-Storage::Storage(std::shared_ptr<OpenDevice> device, std::byte* data, size_t bytes)
-    : device_(std::move(device)), data_(data), bytes_(bytes) {}
+Storage::Storage(std::shared_ptr<OpenDevice> device, std::byte* data, size_t bytes, MemoryPart part)
+    : device_(std::move(device)), data_(data), bytes_(bytes), part_(part) {}
 
 Storage::~Storage() {
   device_->release(*this);
 }
 
 OpenDevice::OpenDevice(const BackendTable& table, int32_t threads, std::shared_ptr<ThreadPool> pool,
-                       std::shared_ptr<void> library)
-    : table_(table), threads_(threads), pool_(std::move(pool)), library_(std::move(library)) {}
+                       std::shared_ptr<void> library, std::shared_ptr<MemoryUse> whole)
+    : table_(table),
+      threads_(threads),
+      pool_(std::move(pool)),
+      library_(std::move(library)),
+      memory_(std::make_shared<MemoryUse>(std::move(whole))) {}
 
 std::shared_ptr<OpenDevice> OpenDevice::open(const BackendTable& table, int32_t level, int32_t threads,
-                                             std::shared_ptr<ThreadPool> pool, std::shared_ptr<void> library) {
+                                             std::shared_ptr<ThreadPool> pool, std::shared_ptr<void> library,
+                                             std::shared_ptr<MemoryUse> whole) {
   if (threads < 1 || pool == nullptr || pool->size() < threads) {
     throw Error(Code::invalid_argument, "Expected a number of threads that the pool has for the device but received " +
                                             std::to_string(threads));
   }
-  std::shared_ptr<OpenDevice> device(new OpenDevice(table, threads, std::move(pool), std::move(library)));
+  std::shared_ptr<OpenDevice> device(
+      new OpenDevice(table, threads, std::move(pool), std::move(library), std::move(whole)));
   const DeviceOptions options = {.pool = device->pool_.get(), .threads = threads, .level = level};
   check(table.open(&options, &device->handle_));
   return device;
@@ -36,13 +42,13 @@ OpenDevice::~OpenDevice() {
   if (handle_ != nullptr) table_.close(handle_);
 }
 
-std::shared_ptr<Storage> OpenDevice::allocate(size_t bytes) {
+std::shared_ptr<Storage> OpenDevice::allocate(size_t bytes, MemoryPart part) {
   require_open();
   void* data = nullptr;
   if (bytes > 0) check(table_.allocate(handle_, bytes, &data));
   std::shared_ptr<Storage> storage;
   try {
-    storage.reset(new Storage(shared_from_this(), static_cast<std::byte*>(data), bytes));
+    storage.reset(new Storage(shared_from_this(), static_cast<std::byte*>(data), bytes, part));
   } catch (...) {
     if (data != nullptr) table_.release(handle_, data, bytes);
     throw;
@@ -50,7 +56,7 @@ std::shared_ptr<Storage> OpenDevice::allocate(size_t bytes) {
   const std::lock_guard lock(mutex_);
   require_open();
   living_.insert(storage.get());
-  allocated_.fetch_add(bytes, std::memory_order_relaxed);
+  memory_->add(part, bytes);
   return storage;
 }
 
@@ -67,7 +73,7 @@ std::vector<std::shared_ptr<Storage>> OpenDevice::storages() {
 
 void OpenDevice::release(Storage& storage) noexcept {
   const std::lock_guard lock(mutex_);
-  if (living_.erase(&storage) > 0) allocated_.fetch_sub(storage.bytes_, std::memory_order_relaxed);
+  if (living_.erase(&storage) > 0) memory_->remove(storage.part_, storage.bytes_);
   std::byte* data = storage.data_.exchange(nullptr, std::memory_order_acq_rel);
   if (data != nullptr) table_.release(handle_, data, storage.bytes_);
 }
@@ -79,12 +85,14 @@ std::byte* OpenDevice::scratch(size_t bytes) {
     release_scratch();
     check(table_.allocate(handle_, bytes, &scratch_));
     scratch_bytes_ = bytes;
+    memory_->add(MemoryPart::scratch, bytes);
   }
   return static_cast<std::byte*>(scratch_);
 }
 
 void OpenDevice::release_scratch() noexcept {
   if (scratch_ != nullptr) table_.release(handle_, scratch_, scratch_bytes_);
+  memory_->remove(MemoryPart::scratch, scratch_bytes_);
   scratch_ = nullptr;
   scratch_bytes_ = 0;
 }
@@ -95,10 +103,10 @@ void OpenDevice::close() {
   for (Storage* storage : living_) {
     std::byte* data = storage->data_.exchange(nullptr, std::memory_order_acq_rel);
     if (data != nullptr) table_.release(handle_, data, storage->bytes_);
+    memory_->remove(storage->part_, storage->bytes_);
   }
   living_.clear();
   release_scratch();
-  allocated_.store(0, std::memory_order_relaxed);
 }
 
 void OpenDevice::require_open() const {

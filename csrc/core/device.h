@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/memory_use.h"
 
 namespace swiftkv {
 
@@ -25,23 +26,26 @@ class Storage : public std::enable_shared_from_this<Storage> {
   // Null when empty, and once the device has been closed.
   std::byte* data() const { return data_.load(std::memory_order_acquire); }
   size_t bytes() const { return bytes_; }
+  MemoryPart part() const { return part_; }
   const std::shared_ptr<OpenDevice>& device() const { return device_; }
 
  private:
   friend class OpenDevice;
-  Storage(std::shared_ptr<OpenDevice> device, std::byte* data, size_t bytes);
+  Storage(std::shared_ptr<OpenDevice> device, std::byte* data, size_t bytes, MemoryPart part);
 
   std::shared_ptr<OpenDevice> device_;
   std::atomic<std::byte*> data_;
   size_t bytes_;
+  MemoryPart part_;
 };
 
 class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
  public:
-  // `pool` must have at least `threads` threads; `library` keeps a side library loaded (null for a built-in backend).
-  // Throws Error.
+  // `pool` must have at least `threads` threads; `library` keeps a side library loaded (null for a built-in backend);
+  // what the device holds counts in `whole` too, if given. Throws Error.
   static std::shared_ptr<OpenDevice> open(const BackendTable& table, int32_t level, int32_t threads,
-                                          std::shared_ptr<ThreadPool> pool, std::shared_ptr<void> library = nullptr);
+                                          std::shared_ptr<ThreadPool> pool, std::shared_ptr<void> library = nullptr,
+                                          std::shared_ptr<MemoryUse> whole = nullptr);
   ~OpenDevice();
   OpenDevice(const OpenDevice&) = delete;
   OpenDevice& operator=(const OpenDevice&) = delete;
@@ -50,11 +54,15 @@ class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
   Device* handle() const { return handle_; }
   int32_t threads() const { return threads_; }
   // Bytes that all living Storage of this device holds.
-  size_t allocated_bytes() const { return allocated_.load(std::memory_order_relaxed); }
+  size_t allocated_bytes() const {
+    return memory_->total() - memory_->bytes(MemoryPart::batches) - memory_->bytes(MemoryPart::scratch);
+  }
+  // All that is held for this device, batches and scratch included.
+  const std::shared_ptr<MemoryUse>& memory() const { return memory_; }
   bool closed() const { return closed_.load(std::memory_order_acquire); }
 
   // Zero-filled; resident once written, or after TouchMemory. Throws Error: out_of_memory, or disposed after close().
-  std::shared_ptr<Storage> allocate(size_t bytes);
+  std::shared_ptr<Storage> allocate(size_t bytes, MemoryPart part = MemoryPart::tensors);
 
   // All living memory of the device now.
   std::vector<std::shared_ptr<Storage>> storages();
@@ -73,7 +81,7 @@ class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
 
  private:
   OpenDevice(const BackendTable& table, int32_t threads, std::shared_ptr<ThreadPool> pool,
-             std::shared_ptr<void> library);
+             std::shared_ptr<void> library, std::shared_ptr<MemoryUse> whole);
   friend class Storage;
   void release(Storage& storage) noexcept;
   void release_scratch() noexcept;
@@ -83,7 +91,7 @@ class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
   int32_t threads_;
   std::shared_ptr<ThreadPool> pool_;
   std::shared_ptr<void> library_;
-  std::atomic<size_t> allocated_{0};
+  std::shared_ptr<MemoryUse> memory_;
   std::atomic<bool> closed_{false};
   std::mutex mutex_;  // guards living_ and the hand-over of memory between release and close
   std::unordered_set<Storage*> living_;

@@ -95,7 +95,7 @@ std::shared_ptr<KvPool> KvPool::create(const std::shared_ptr<OpenDevice>& device
   }
   pool->num_blocks_ = static_cast<int32_t>(num_blocks);
 
-  pool->storage_ = device->allocate(static_cast<size_t>(pool->byte_length()));
+  pool->storage_ = device->allocate(static_cast<size_t>(pool->byte_length()), MemoryPart::kv_pool);
   std::byte* data = pool->storage_->data();
   for (KvCache& cache : pool->caches_) {
     cache.data = data;
@@ -110,7 +110,7 @@ std::shared_ptr<KvPool> KvPool::create(const std::shared_ptr<OpenDevice>& device
       values.insert(values.end(), spec.v_scale.begin(), spec.v_scale.end());
     }
     const size_t bytes = values.size() * sizeof(float);
-    pool->scales_ = device->allocate(bytes);
+    pool->scales_ = device->allocate(bytes, MemoryPart::kv_pool);
     check(device->table().upload(device->handle(), pool->scales_->data(), values.data(), bytes));
     const float* next = reinterpret_cast<const float*>(pool->scales_->data());
     for (KvCache& cache : pool->caches_) {

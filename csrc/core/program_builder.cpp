@@ -224,7 +224,7 @@ class ProgramBuilder {
       if (total > kMaxBytes)
         throw Error(Code::invalid_argument, "the program's buffers are larger than any machine's memory");
     }
-    program_->buffers_ = program_->device_->allocate(static_cast<size_t>(total));
+    program_->buffers_ = program_->device_->allocate(static_cast<size_t>(total), MemoryPart::workspace);
     for (size_t i = 0; i < offsets.size(); ++i) {
       if (offsets[i] >= 0) std::get<TensorView>(program_->views_[i]).data = program_->buffers_->data() + offsets[i];
     }
@@ -244,7 +244,7 @@ class ProgramBuilder {
       const OpParams params = make_params(step.op);
       scratch = std::max(scratch, device.table().scratch_bytes(device.handle(), step.op.kind, params_data(params)));
     }
-    program_->scratch_ = program_->device_->allocate(scratch);
+    program_->scratch_ = program_->device_->allocate(scratch, MemoryPart::workspace);
   }
 
   ProgramDescription description_;

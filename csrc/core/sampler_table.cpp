@@ -28,7 +28,7 @@ std::shared_ptr<SamplerTable> SamplerTable::create(const std::shared_ptr<OpenDev
   std::shared_ptr<SamplerTable> table(new SamplerTable());
   table->capacity_ = checked(capacity, 1 << 20, "capacity");
   table->vocab_ = checked(vocab, 1 << 24, "vocabulary");
-  table->storage_ = device->allocate(static_cast<size_t>(capacity) * sizeof(SamplerSlot));
+  table->storage_ = device->allocate(static_cast<size_t>(capacity) * sizeof(SamplerSlot), MemoryPart::samplers);
   table->rooms_.resize(static_cast<size_t>(capacity));
   const std::vector<SamplerSlot> slots(static_cast<size_t>(capacity), kGreedy);
   table->upload(table->storage_->data(), slots.data(), slots.size() * sizeof(SamplerSlot));
@@ -90,7 +90,7 @@ void SamplerTable::put_lists(Room& room, SamplerSlot& state, const SamplerLists&
   const size_t bytes = lists.end_ids.size_bytes() + lists.bias_ids.size_bytes() + lists.biases.size_bytes();
   if (bytes == 0) return;
   if (room.lists == nullptr || room.lists->bytes() < bytes) {
-    room.lists = device()->allocate(std::bit_ceil(std::max<size_t>(bytes, 256)));
+    room.lists = device()->allocate(std::bit_ceil(std::max<size_t>(bytes, 256)), MemoryPart::samplers);
   }
   std::byte* at = room.lists->data();
   const auto put = [&](auto list) {
@@ -106,7 +106,7 @@ void SamplerTable::put_lists(Room& room, SamplerSlot& state, const SamplerLists&
 
 void SamplerTable::put_counts(Room& room, SamplerSlot& state, const SamplerLists& lists) {
   const auto vocab = static_cast<size_t>(vocab_);
-  if (room.counts == nullptr) room.counts = device()->allocate((2 * vocab + 1) * sizeof(int32_t));
+  if (room.counts == nullptr) room.counts = device()->allocate((2 * vocab + 1) * sizeof(int32_t), MemoryPart::samplers);
   counts_.resize(vocab);
   seen_.assign(1, 0);
   // The room for all that can come is made here, before a count is written that an exception would leave behind.

@@ -104,14 +104,14 @@ void Tensor::require_alive() const {
 }
 
 Tensor make_tensor(const std::shared_ptr<OpenDevice>& device, DType dtype, const std::vector<int64_t>& shape,
-                   Layout layout) {
+                   Layout layout, MemoryPart part) {
   const int64_t bytes = byte_size(*device, dtype, shape, layout);
   Tensor t;
   t.view.dtype = dtype;
   t.view.layout = layout;
   t.view.rank = static_cast<int32_t>(shape.size());
   for (size_t i = 0; i < shape.size(); ++i) t.view.shape[i].size = shape[i];
-  t.storage = device->allocate(static_cast<size_t>(bytes));
+  t.storage = device->allocate(static_cast<size_t>(bytes), part);
   t.view.data = t.storage->data();
   return t;
 }

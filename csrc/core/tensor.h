@@ -21,7 +21,7 @@ struct Tensor {
 
 // A zero-filled tensor of rank 0 to 4; panels need rank 2 and f32, bf16 or f16. Throws Error.
 Tensor make_tensor(const std::shared_ptr<OpenDevice>& device, DType dtype, const std::vector<int64_t>& shape,
-                   Layout layout);
+                   Layout layout, MemoryPart part = MemoryPart::tensors);
 
 // Raw bytes [offset, offset + bytes) of a row-major tensor. Throws Error when they lie outside or the tensor is packed.
 void write_bytes(const Tensor& tensor, size_t offset, const void* src, size_t bytes);

@@ -1,7 +1,7 @@
 // swiftkv info: what this machine offers, and what would be chosen for a model. The text to put into a bug report.
 
 import { Command } from 'commander';
-import type { EngineInfo } from '../engine/types.ts';
+import type { EngineInfo, EngineMemory } from '../engine/types.ts';
 import { native } from '../native/load.ts';
 import { version } from '../version.ts';
 import { withInterrupt } from './exit.ts';
@@ -30,13 +30,15 @@ async function info(model: string | undefined, flags: InfoFlags, signal: AbortSi
     cpu: native().cpuInfo(),
   };
   let engineInfo: EngineInfo | null = null;
+  let memory: EngineMemory | null = null;
   if (model !== undefined) {
     const engine = await loadEngine(model, flags, signal);
     engineInfo = engine.info();
+    memory = engine.memory();
     await engine.dispose();
   }
   if (flags.json) {
-    process.stdout.write(`${JSON.stringify({ machine, model: engineInfo }, null, 2)}\n`);
+    process.stdout.write(`${JSON.stringify({ machine, model: engineInfo, memory }, null, 2)}\n`);
     return;
   }
   const { cpu } = machine;
@@ -46,9 +48,21 @@ async function info(model: string | undefined, flags: InfoFlags, signal: AbortSi
     ['threads', `${cpu.affinity} in the affinity mask, cgroup quota ${cpu.quota ?? 'none'}`],
     ['ISA levels', `${cpu.levels.join(', ')} here; ${cpu.builtLevels.join(', ')} in this build`],
     ...(engineInfo === null ? [] : modelLines(engineInfo)),
+    ...(memory === null ? [] : [memoryLine(memory)]),
   ];
   const width = Math.max(...lines.map(([label]) => label.length));
   process.stdout.write(`${lines.map(([label, value]) => `${label.padEnd(width)}  ${value}`).join('\n')}\n`);
+}
+
+function memoryLine({ engine: e }: EngineMemory): [string, string] {
+  const parts = [
+    `weights ${formatBytes(e.weights)}`,
+    `KV pool ${formatBytes(e.kvPool)}`,
+    `workspace ${formatBytes(e.workspace)}`,
+    `RoPE table ${formatBytes(e.ropeTable)}`,
+    `batches and samplers ${formatBytes(e.batches + e.samplers)}`,
+  ];
+  return ['memory', `${parts.join(', ')}; ${formatBytes(e.total)} in all`];
 }
 
 function modelLines(info: EngineInfo): [string, string][] {
@@ -86,10 +100,6 @@ function modelLines(info: EngineInfo): [string, string][] {
     [
       'step',
       `at most ${info.maxRows} rows of ${info.maxSeqs} sequences, ${info.maxLogitRows} logit rows, aiming at ${info.maxStepMs} ms`,
-    ],
-    [
-      'memory',
-      `weights ${formatBytes(info.bytes.weights)}, KV pool ${formatBytes(info.bytes.kvPool)}, workspace ${formatBytes(info.bytes.workspace)}, RoPE table ${formatBytes(info.bytes.ropeTable)}; ${formatBytes(info.bytes.total)} in all`,
     ],
     ...info.notes.map((note): [string, string] => ['note', note]),
   ];

@@ -16,6 +16,7 @@ import { Sequence } from './sequence.ts';
 import type {
   ChatMessage,
   EngineInfo,
+  EngineMemory,
   EngineOptions,
   GenerateOptions,
   Logits,
@@ -211,6 +212,15 @@ export class Engine implements AsyncDisposable {
         msPerRowLayer: cost.state.msPerUnit,
       },
     };
+  }
+
+  /**
+   * What native code holds now, in bytes, counted where it is allocated. All of `engine` is 0 once `dispose` has
+   * resolved. JavaScript's heap, code and thread stacks are not in it.
+   */
+  memory(): EngineMemory {
+    const { model, tokenizer } = this.#parts;
+    return { ...model.memory(), tokenizerWorkers: tokenizer?.numWorkers ?? 0 };
   }
 
   /**

@@ -1,10 +1,11 @@
 // The public types of the in-process engine.
 
 import type { LoadProgress } from '../model/load.ts';
-import type { ModelInfo } from '../model/model-info.ts';
+import type { ModelInfo, ModelMemory } from '../model/model-info.ts';
+import type { NativeMemory } from '../native/binding.ts';
 import type { ChatMessage } from '../tokenizer/tokenizer.ts';
 
-export type { ChatMessage, LoadProgress, ModelInfo };
+export type { ChatMessage, LoadProgress, ModelInfo, NativeMemory };
 
 /** What `Engine.load` takes besides the folder. Every choice made from it is visible in `engine.info()`. */
 export interface EngineOptions {
@@ -164,6 +165,14 @@ export interface EngineInfo extends ModelInfo {
   maxLogitPositions: number;
   defaults: SamplingDefaults;
   load: EngineLoad;
+}
+
+export interface EngineMemory extends ModelMemory {
+  /**
+   * Threads that are there to tokenize long texts and to render chats, 0 to 2: a JavaScript isolate each, on top of these
+   * bytes.
+   */
+  tokenizerWorkers: number;
 }
 
 /** What the engine is doing now. */

@@ -32,7 +32,7 @@ export async function allocateWeights(
   const weights: Weights = new Map();
   for (const { key, dtype, shape, layout } of tensors) {
     if (signal?.aborted) throw abortError(signal);
-    weights.set(key, binding.tensor(device, dtype, shape, layout));
+    weights.set(key, binding.tensor(device, dtype, shape, layout, 'weights'));
     await setImmediate();
   }
   return weights;

@@ -12,7 +12,7 @@ import { resolveModel } from './embedded.ts';
 import { blockTokens, cacheSpecs, kvBytesPerToken } from './kv-cache.ts';
 import { allocateWeights, readWeights, type WeightProgress, type Weights } from './load-weights.ts';
 import { availableMemory } from './memory.ts';
-import type { ModelInfo } from './model-info.ts';
+import type { ModelInfo, ModelMemory } from './model-info.ts';
 import { NativeModelRunner } from './native-runner.ts';
 import { bufferBytes, buildForward } from './program.ts';
 import { fillRandom } from './random.ts';
@@ -49,6 +49,8 @@ export interface LoadedModel extends ModelRunner {
   readonly generationConfig: JsonObject | null;
   readonly maxModelLen: number;
   info(): ModelInfo;
+  /** What the model holds now, counted natively. Works after `dispose`. */
+  memory(): ModelMemory;
   /**
    * Logits at every position of one sequence, every layer run on every row (student mode). Independent of a step in
    * flight. `blocks` are blocks of the pool lent for the call, at least ceil(tokenIds.length / 16) of them.
@@ -83,12 +85,13 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
   };
   const sizes = chooseSizes(model.config, bytesPerToken, budget, options);
   const device = binding.openDevice({ backend: options.device, threads, level });
+  let runner: NativeModelRunner | null = null;
   try {
     const weights = await makeWeights(binding, device, model, options);
     weights.set('rope', await makeRopeTable(binding, device, model, sizes.maxModelLen));
     if (signal?.aborted) throw abortError(signal);
     const pool = binding.kvPool(device, sizes.numBlocks, specs);
-    const runner = new NativeModelRunner({
+    runner = new NativeModelRunner({
       binding,
       device,
       architecture: architectures.get(model.config.modelType)!,
@@ -109,7 +112,8 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
     if (signal?.aborted) throw abortError(signal);
     return runner;
   } catch (error) {
-    device.close();
+    if (runner === null) device.close();
+    else await runner.dispose();
     const coded = toSwiftKVError(error);
     if (coded.code !== 'ERR_OUT_OF_MEMORY') throw coded;
     const sum = describeSum({ ...budget, kvPool: sizes.kvPoolBytes });
@@ -146,7 +150,7 @@ async function makeWeights(
 async function makeRopeTable(binding: NativeBinding, device: NativeDevice, model: ModelSource, positions: number) {
   const { headDim } = model.config;
   const invFreq = binding.tensor(device, 'f32', [headDim / 2], 'row_major');
-  const table = binding.tensor(device, 'f32', [positions, headDim], 'row_major');
+  const table = binding.tensor(device, 'f32', [positions, headDim], 'row_major', 'ropeTable');
   invFreq.writeFloats(inverseFrequencies(model.config));
   await device.run('rope_table', { invFreq, table }, {});
   invFreq.dispose();

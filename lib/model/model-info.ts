@@ -1,6 +1,15 @@
 // What a loaded model is and what it takes: every choice that was made at load, for `engine.info()`.
 
+import type { NativeMemory } from '../native/binding.ts';
 import type { ModelConfig } from './config.ts';
+
+/** What native code holds now, in bytes. */
+export interface ModelMemory {
+  /** For this model alone: nothing after it has been disposed of. */
+  engine: NativeMemory;
+  /** For all models and kernels of this thread's environment together. */
+  environment: NativeMemory;
+}
 
 export interface ModelInfo {
   /** The folder, or the `random:` description. */

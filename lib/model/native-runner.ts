@@ -17,7 +17,7 @@ import type { ModelConfig } from './config.ts';
 import type { ComputeDType } from './forward.ts';
 import type { LoadedModel } from './load.ts';
 import type { Weights } from './load-weights.ts';
-import type { ModelInfo } from './model-info.ts';
+import type { ModelInfo, ModelMemory } from './model-info.ts';
 import { buildForward } from './program.ts';
 import type { StepBatch } from './runner.ts';
 import { type Score, scoreSequence } from './score.ts';
@@ -78,8 +78,16 @@ export class NativeModelRunner implements LoadedModel {
     this.tokenizerDir = parts.tokenizerDir;
     this.generationConfig = parts.generationConfig;
     this.#samplers = binding.samplerTable(device, capacity.maxSeqs, parts.config.vocabSize);
-    this.batches = [binding.batch(device, capacity), binding.batch(device, capacity)];
-    this.#program = this.createProgram('step', { sample: true });
+    const batches: NativeBatch[] = [];
+    try {
+      for (let i = 0; i < 2; i++) batches.push(binding.batch(device, capacity));
+      this.batches = [batches[0]!, batches[1]!];
+      this.#program = this.createProgram('step', { sample: true });
+    } catch (error) {
+      // Closing the device does not free them.
+      for (const batch of batches) batch.dispose();
+      throw error;
+    }
   }
 
   /** Another program over the same weights and caches, e.g. one with taps. It dies with the runner at the latest. */
@@ -165,6 +173,10 @@ export class NativeModelRunner implements LoadedModel {
     return { ...info, bytes: { ...info.bytes, workspace, total } };
   }
 
+  memory(): ModelMemory {
+    return { engine: this.device.memory(), environment: this.#parts.binding.memory() };
+  }
+
   dispose(): Promise<void> {
     this.#disposed ??= this.#close();
     return this.#disposed;
@@ -175,6 +187,7 @@ export class NativeModelRunner implements LoadedModel {
     await Promise.all(this.#programs.map((program) => program.idle()));
     await this.#scoring;
     this.device.close();
+    for (const batch of [...this.batches, ...(this.#score === null ? [] : [this.#score.batch])]) batch.dispose();
   }
 
   #scoreProgram(): Score {

@@ -28,12 +28,31 @@ export interface CpuInfo {
   quota: number | null;
 }
 
+/**
+ * Bytes that native code holds now, by what they are for, counted where they are allocated. `tensors`: those that are
+ * neither weights nor the RoPE table; `scratch`: of ops called alone.
+ */
+export interface NativeMemory {
+  weights: number;
+  kvPool: number;
+  ropeTable: number;
+  /** Buffers and scratch of programs. */
+  workspace: number;
+  samplers: number;
+  batches: number;
+  tensors: number;
+  scratch: number;
+  total: number;
+}
+
 /** An opened backend. All of its tensors, pools and programs die with `close`, which waits for work in flight. */
 export interface NativeDevice {
   readonly backend: string;
   readonly threads: number;
   /** Bytes that tensors, pools and programs of this device hold now. */
   readonly allocatedBytes: number;
+  /** Batches and scratch included. Works after `close`: then only batches are left, until they are disposed of. */
+  memory(): NativeMemory;
   /** Run one op alone on the environment's executor thread. Rejects with a coded error. */
   run(op: string, operands: Record<string, Operand>, attrs: Record<string, number | boolean>): Promise<void>;
   /** The same on the calling thread: for tests and benchmarks. */
@@ -190,6 +209,7 @@ export interface NativeBatch {
   readonly layerRows: Int32Array;
   /** [maxSeqs] by tableRow: the sum over layers of the rows of that sequence that entered it, counted by the executor. */
   readonly rowLayers: Int32Array;
+  /** Empties the arrays; their memory goes at once, or with the step that reads it. */
   dispose(): void;
 }
 
@@ -270,8 +290,17 @@ export interface NativeBinding {
   cpuInfo(): CpuInfo;
   /** Bytes of memory the process has resident, now. */
   residentBytes(): number;
+  /** Of all devices of this environment (the main thread, or one worker). */
+  memory(): NativeMemory;
   openDevice(options: { backend: string; threads: number; level: string }): NativeDevice;
-  tensor(device: NativeDevice, dtype: DType, shape: number[], layout: Layout): NativeTensor;
+  /** `part` is what it counts as in `memory()`; default 'tensors'. */
+  tensor(
+    device: NativeDevice,
+    dtype: DType,
+    shape: number[],
+    layout: Layout,
+    part?: 'tensors' | 'weights' | 'ropeTable',
+  ): NativeTensor;
   kvPool(device: NativeDevice, numBlocks: number, caches: CacheSpec[]): NativeKVPool;
   /** Sampler slots for logits of `vocabSize` tokens, greedy at first. */
   samplerTable(device: NativeDevice, capacity: number, vocabSize: number): NativeSamplerTable;

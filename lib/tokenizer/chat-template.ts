@@ -76,6 +76,10 @@ export class ChatTemplate {
     });
   }
 
+  get running(): boolean {
+    return this.worker !== null;
+  }
+
   /** Ends the thread; renderings that have not ended reject with ERR_DISPOSED. Idempotent. */
   async dispose(): Promise<void> {
     this.disposed = true;

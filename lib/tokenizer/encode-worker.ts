@@ -25,6 +25,10 @@ export class EncodeWorker {
     this.data = data;
   }
 
+  get running(): boolean {
+    return this.worker !== null;
+  }
+
   encode(text: string, addSpecialTokens: boolean): Promise<Int32Array> {
     const worker = this.start();
     const key = this.nextKey++;

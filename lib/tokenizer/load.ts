@@ -70,6 +70,9 @@ function assemble(
       }
       return template.render(messages, tokens);
     },
+    get numWorkers() {
+      return Number(worker.running) + Number(template?.running ?? false);
+    },
     async dispose() {
       await Promise.all([worker.dispose(), template?.dispose()]);
     },

@@ -48,6 +48,8 @@ export interface Tokenizer {
    * @throws SwiftKVError ERR_CHAT_TEMPLATE, ERR_DISPOSED
    */
   renderChat(messages: readonly ChatMessage[]): Promise<string>;
+  /** Worker threads that are there for long texts and chat templates, 0 to 2: an isolate of its own each, a few MiB. */
+  readonly numWorkers: number;
   /** Ends the worker threads that were started. Idempotent. */
   dispose(): Promise<void>;
 }

@@ -79,9 +79,11 @@ describe('info', () => {
 
   it('prints JSON', async () => {
     const run = await swiftkv(['info', 'embedded:base', '--json']);
-    const { machine, model } = JSON.parse(run.stdout);
+    const { machine, model, memory } = JSON.parse(run.stdout);
     expect(machine.cpu.levels).toContain('scalar');
     expect(model.config.numLayers).toBe(8);
+    expect(memory.engine).toMatchObject({ weights: model.bytes.weights, kvPool: model.bytes.kvPool });
+    expect(memory.engine.total).toBe(memory.environment.total);
   });
 });
 

@@ -4,7 +4,7 @@
 import type { EngineModel } from '../../lib/engine/engine.ts';
 import { SwiftKVError } from '../../lib/errors.ts';
 import type { ModelConfig } from '../../lib/model/config.ts';
-import type { ModelInfo } from '../../lib/model/model-info.ts';
+import type { ModelInfo, ModelMemory } from '../../lib/model/model-info.ts';
 import type { StepBatch } from '../../lib/model/runner.ts';
 import {
   type BatchCapacity,
@@ -224,6 +224,20 @@ export class FakeRunner implements EngineModel {
 
   get busy(): boolean {
     return this.pending !== null;
+  }
+
+  memory(): ModelMemory {
+    const nothing = {
+      weights: 0,
+      kvPool: 0,
+      ropeTable: 0,
+      workspace: 0,
+      samplers: 0,
+      batches: 0,
+      tensors: 0,
+      scratch: 0,
+    };
+    return { engine: { ...nothing, total: 0 }, environment: { ...nothing, total: 0 } };
   }
 
   info(): ModelInfo {

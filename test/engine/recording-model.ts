@@ -72,6 +72,10 @@ export class RecordingModel implements EngineModel {
   readLogits(rows: number): Float32Array {
     return this.model.readLogits(rows);
   }
+  memory() {
+    return this.model.memory();
+  }
+
   dispose(): Promise<void> {
     return this.model.dispose();
   }
