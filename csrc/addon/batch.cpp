@@ -75,6 +75,11 @@ void BatchHandle::define(Napi::Env env) {
 
 BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Handle(info) {
   batch_ = take_init<std::shared_ptr<Batch>>(info);
+  coded(info.Env(), [&] { define_fields(info); });
+  tag(info);
+}
+
+void BatchHandle::define_fields(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   int32_t* base = nullptr;
   view_ = std::make_shared<BatchView>(batch_);
@@ -92,7 +97,6 @@ BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Handle(info) {
         array_over(env, info_of.type, static_cast<size_t>(batch_->length(field)), buffer, offset), napi_enumerable));
   }
   info.This().As<Napi::Object>().DefineProperties(properties);
-  tag(info);
 }
 
 const std::shared_ptr<Batch>& BatchHandle::alive(Napi::Value value, const std::string& name) {

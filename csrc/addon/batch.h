@@ -28,6 +28,7 @@ class BatchHandle : public Handle<BatchHandle> {
 
  private:
   Napi::Value dispose(const Napi::CallbackInfo& info);
+  void define_fields(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Batch> batch_;
   std::shared_ptr<BatchView> view_;

@@ -19,14 +19,12 @@ Napi::Array names(Napi::Env env, const std::vector<cpu::CpuLevel>& levels) {
 Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::vector<cpu::CpuLevel> built = cpu::built_levels();
-  const std::optional<double> quota = cpu_quota();
   Napi::Object result = Napi::Object::New(env);
   result.Set("arch", cpu_arch());
   result.Set("model", cpu_model());
   result.Set("levels", names(env, cpu::available_levels(cpu::detect(), built)));
   result.Set("builtLevels", names(env, built));
   result.Set("affinity", affinity());
-  result.Set("quota", quota ? Napi::Value(Napi::Number::New(env, *quota)) : Napi::Value(env.Null()));
   return result;
 }
 

@@ -5,7 +5,7 @@
 
 namespace swiftkv::addon {
 
-// () => CpuInfo
+// () => CpuInfo without its quota, which is read from files
 Napi::Value cpu_info(const Napi::CallbackInfo& info);
 // () => number
 Napi::Value resident_bytes_now(const Napi::CallbackInfo& info);

@@ -53,7 +53,7 @@ Environment& Environment::of(Napi::Env env) {
 
 Environment::Environment(Napi::Env env) : completions_(Completions::create(env, [this] { reap_loads(); })) {}
 
-void Environment::stop(void* self) {
+void Environment::stop(void* self) noexcept {
   auto* environment = static_cast<Environment*>(self);
   environment->stop_loads(nullptr);
   environment->executor_.stop();
@@ -95,7 +95,10 @@ void Environment::start_load(std::shared_ptr<OpenDevice> device, std::unique_ptr
     });
   } catch (const std::system_error& e) {
     loads_.pop_back();
-    throw Error(Code::internal, std::string("cannot start a thread to load weights: ") + e.what());
+    throw Error(Code::out_of_memory, std::string("cannot start a thread to load weights: ") + e.what());
+  } catch (...) {
+    loads_.pop_back();
+    throw;
   }
 }
 

@@ -25,12 +25,14 @@ enum class Class : int { device, tensor, kv_pool, cache_ref, sampler_table, batc
 // A promise of native work. Settled once, from any thread; dropping it unsettled rejects.
 class Pending {
  public:
-  Pending(std::shared_ptr<Completions> completions, std::unique_ptr<Ticket> ticket)
-      : completions_(std::move(completions)), ticket_(std::move(ticket)) {}
+  explicit Pending(std::shared_ptr<Completions> completions) : completions_(std::move(completions)) {}
   ~Pending();
   Pending(const Pending&) = delete;
   Pending& operator=(const Pending&) = delete;
 
+  // Makes the promise, last of all that can fail before the work: a promise that nobody settles would keep the event
+  // loop alive. JavaScript thread only.
+  void open(Napi::Env env, Napi::Value* promise) { ticket_ = completions_->open(env, promise); }
   // Resolves to { [name]: number }, or to undefined when the number is negative; `name` is a literal.
   void resolve(double number = -1, const char* name = "ms") noexcept;
   void reject(Failure failure) noexcept;
@@ -67,7 +69,8 @@ class Environment {
   template <class F>
   Napi::Value promised(Napi::Env env, F&& start) {
     Napi::Value promise;
-    const auto pending = std::make_shared<Pending>(completions_, completions_->open(env, &promise));
+    const auto pending = std::make_shared<Pending>(completions_);
+    pending->open(env, &promise);
     try {
       start(pending);
     } catch (const Napi::Error& e) {
@@ -91,7 +94,7 @@ class Environment {
 
  private:
   explicit Environment(Napi::Env env);
-  static void stop(void* self);
+  static void stop(void* self) noexcept;
   void reap_loads();
 
   std::array<Napi::FunctionReference, static_cast<size_t>(Class::count)> constructors_;

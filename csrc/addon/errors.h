@@ -45,6 +45,19 @@ napi_value barrier(napi_env env, F&& f) noexcept {
   return nullptr;
 }
 
+// For constructors of wrapped objects: node-addon-api calls them behind a barrier of its own, which keeps the code of
+// its own errors only.
+template <class F>
+decltype(auto) coded(napi_env env, F&& f) {
+  try {
+    return f();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw js_error(env, Failure::current());
+  }
+}
+
 using Function = Napi::Value (*)(const Napi::CallbackInfo&);
 
 template <Function F>

@@ -45,7 +45,7 @@ class Handle : public Napi::ObjectWrap<Self> {
 
   template <class Init>
   static Init take_init(const Napi::CallbackInfo& info) {
-    auto* init = static_cast<Init*>(Environment::of(info.Env()).take_init());
+    auto* init = coded(info.Env(), [&] { return static_cast<Init*>(Environment::of(info.Env()).take_init()); });
     if (init == nullptr)
       throw_invalid(info.Env(), std::string("Illegal constructor: a ") + Self::kName + " is made by the binding");
     return std::move(*init);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 namespace swiftkv::addon {
@@ -12,10 +11,6 @@ std::string cpu_model();
 
 // Logical processors in this process's affinity mask.
 int affinity();
-
-// CPUs' worth of time that the cgroup (v2 cpu.max, v1 cfs quota) allows, the smallest of all levels; nothing = no
-// limit.
-std::optional<double> cpu_quota();
 
 // Resident memory of the process in bytes, 0 when the system does not say.
 int64_t resident_bytes();

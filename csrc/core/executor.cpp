@@ -15,24 +15,36 @@
 namespace swiftkv {
 namespace {
 
-std::optional<Error> run_caught(const std::function<void()>& work) {
+Error out_of_memory() {
+  return Error(Code::out_of_memory, "memory could not be allocated");
+}
+
+// Saying what went wrong takes memory too; `short_of_memory` is what is said when there is none.
+std::optional<Error> run_caught(const std::function<void()>& work, const Error& short_of_memory) noexcept {
   try {
-    work();
-    return std::nullopt;
-  } catch (const Error& e) {
-    return e;
-  } catch (const std::bad_alloc&) {
-    return Error(Code::out_of_memory, "memory could not be allocated");
-  } catch (const std::exception& e) {
-    return Error(Code::internal, std::string("unexpected exception: ") + e.what());
+    try {
+      work();
+      return std::nullopt;
+    } catch (const Error& e) {
+      return e;
+    } catch (const std::bad_alloc&) {
+      return short_of_memory;
+    } catch (const std::exception& e) {
+      return Error(Code::internal, std::string("unexpected exception: ") + e.what());
+    } catch (...) {
+      return Error(Code::internal, "unexpected exception of unknown type");
+    }
   } catch (...) {
-    return Error(Code::internal, "unexpected exception of unknown type");
+    return short_of_memory;  // copying an Error shares its text
   }
 }
 
 }  // namespace
 
-Executor::Executor() : pool_(std::make_shared<ThreadPool>(1)) {}
+Executor::Executor()
+    : pool_(std::make_shared<ThreadPool>(1)),
+      short_of_memory_(out_of_memory()),
+      not_begun_(Code::aborted, "the work was dropped before it began") {}
 
 Executor::~Executor() {
   stop();
@@ -53,9 +65,16 @@ void Executor::submit(const void* key, Job job) {
       throw Error(Code::out_of_memory, std::string("the executor thread could not be started: ") + e.what());
     }
   }
-  auto queue = std::find_if(queues_.begin(), queues_.end(), [&](const Queue& q) { return q.key == key; });
-  if (queue == queues_.end()) queue = queues_.insert(queues_.end(), Queue{key, {}});
-  queue->jobs.push_back(std::move(job));
+  std::list<Queue> added(1);
+  added.front().key = key;
+  added.front().jobs.push_back(std::move(job));
+  // From here on nothing throws: a queue without jobs must not stay.
+  const auto queue = std::find_if(queues_.begin(), queues_.end(), [&](const Queue& q) { return q.key == key; });
+  if (queue == queues_.end()) {
+    queues_.splice(queues_.end(), added);
+  } else {
+    queue->jobs.splice(queue->jobs.end(), added.front().jobs);
+  }
   wake_.notify_one();
 }
 
@@ -68,15 +87,14 @@ void Executor::drain(const void* key) {
   std::unique_lock lock(mutex_);
   for (auto queue = queues_.begin(); queue != queues_.end(); ++queue) {
     if (queue->key != key) continue;
-    for (Job& job : queue->jobs) dropped_.push_back({key, std::move(job)});
-    queues_.erase(queue);
+    dropped_.splice(dropped_.end(), queues_, queue);
     wake_.notify_one();
     break;
   }
   cancel_running(lock, key);
   idle_.wait(lock, [&] {
     return (!busy_ || running_key_ != key) &&
-           std::none_of(dropped_.begin(), dropped_.end(), [&](const Dropped& d) { return d.key == key; });
+           std::none_of(dropped_.begin(), dropped_.end(), [&](const Queue& q) { return q.key == key; });
   });
 }
 
@@ -84,10 +102,7 @@ void Executor::stop() {
   {
     std::unique_lock lock(mutex_);
     stopping_ = true;
-    for (Queue& queue : queues_) {
-      for (Job& job : queue.jobs) dropped_.push_back({queue.key, std::move(job)});
-    }
-    queues_.clear();
+    dropped_.splice(dropped_.end(), queues_);
     wake_.notify_one();
     if (running_ != nullptr) cancel_running(lock, running_key_);
   }
@@ -107,46 +122,46 @@ void Executor::loop() {
   for (;;) {
     wake_.wait(lock, [&] { return stopping_ || !dropped_.empty() || !queues_.empty(); });
     if (!dropped_.empty()) {
-      Job job = std::move(dropped_.front().job);
-      const void* key = dropped_.front().key;
-      dropped_.pop_front();
-      run_one(lock, key, job, false);
+      run_first(lock, dropped_, false);
     } else if (!queues_.empty()) {
-      // The front key gives one job and goes to the back.
-      Job job = std::move(queues_.front().jobs.front());
-      const void* key = queues_.front().key;
-      queues_.front().jobs.pop_front();
-      if (queues_.front().jobs.empty()) {
-        queues_.pop_front();
-      } else {
-        queues_.splice(queues_.end(), queues_, queues_.begin());
-      }
-      run_one(lock, key, job, true);
+      run_first(lock, queues_, true);
     } else {
       return;
     }
   }
 }
 
-void Executor::run_one(std::unique_lock<std::mutex>& lock, const void* key, Job& job, bool wanted) {
+// The front key gives one job and goes to the back.
+void Executor::run_first(std::unique_lock<std::mutex>& lock, std::list<Queue>& queues, bool wanted) {
+  std::list<Job> taken;
+  const void* key = queues.front().key;
+  taken.splice(taken.begin(), queues.front().jobs, queues.front().jobs.begin());
   busy_ = true;
-  running_ = &job;
+  running_ = &taken.front();
   running_key_ = key;
+  if (queues.front().jobs.empty()) {
+    queues.pop_front();
+  } else {
+    queues.splice(queues.end(), queues, queues.begin());
+  }
   lock.unlock();
+  const Job& job = taken.front();
   std::optional<Error> error;
   if (wanted) {
     const std::lock_guard alone(run_mutex_);
-    error = run_caught(job.work);
+    error = run_caught(job.work, short_of_memory_);
   } else {
-    error = Error(Code::aborted, "the work was dropped before it began");
+    error = not_begun_;
   }
-  run_caught([&] {
-    if (job.done) job.done(error ? &*error : nullptr);
-  });
+  run_caught(
+      [&] {
+        if (job.done) job.done(error ? &*error : nullptr);
+      },
+      short_of_memory_);
   lock.lock();
   running_ = nullptr;
   lock.unlock();
-  job = Job{};  // what it held is let go before drain() returns, and outside the lock
+  taken.clear();  // what it held is let go before drain() returns, and outside the lock
   lock.lock();
   busy_ = false;
   idle_.notify_all();

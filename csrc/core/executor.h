@@ -2,7 +2,6 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <list>
 #include <memory>
@@ -35,7 +34,7 @@ class Executor {
   std::shared_ptr<ThreadPool> pool(int threads);
 
   // Jobs of one key run in order; keys take turns, one job each. The thread starts with the first job. Throws Error:
-  // aborted after stop().
+  // aborted after stop(); whatever it throws, the job is not queued and `done` is not called.
   void submit(const void* key, Job job);
 
   // Runs `work` on the calling thread, alone: waits for the job in flight. Not from inside a job. Throws what work
@@ -51,26 +50,24 @@ class Executor {
  private:
   struct Queue {
     const void* key;
-    std::deque<Job> jobs;
-  };
-  struct Dropped {
-    const void* key;
-    Job job;
+    std::list<Job> jobs;
   };
   void loop();
-  void run_one(std::unique_lock<std::mutex>& lock, const void* key, Job& job, bool wanted);
+  void run_first(std::unique_lock<std::mutex>& lock, std::list<Queue>& queues, bool wanted);
   void cancel_running(const std::unique_lock<std::mutex>& lock, const void* key);
 
   std::shared_ptr<ThreadPool> pool_;
-  std::mutex run_mutex_;  // held by whoever uses the pool
+  const Error short_of_memory_, not_begun_;  // made while there is memory
+  std::mutex run_mutex_;                     // held by whoever uses the pool
 
   std::mutex mutex_;  // guards everything below
   std::condition_variable wake_;
   std::condition_variable idle_;
-  std::list<Queue> queues_;      // front is next; only keys that have jobs
-  std::deque<Dropped> dropped_;  // to be told on the executor's thread
-  bool busy_ = false;            // with a job of running_key_
-  Job* running_ = nullptr;       // the job that can be cancelled
+  // Lists, so that jobs are dropped and handed over without allocating: disposal works when memory is short.
+  std::list<Queue> queues_;   // front is next; only keys that have jobs
+  std::list<Queue> dropped_;  // to be told on the executor's thread
+  bool busy_ = false;         // with a job of running_key_
+  Job* running_ = nullptr;    // the job that can be cancelled
   const void* running_key_ = nullptr;
   bool stopping_ = false;
   std::thread thread_;

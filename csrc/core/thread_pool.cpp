@@ -198,6 +198,9 @@ void ThreadPool::grow(int threads) {
       s.workers.pop_back();
       throw Error(Code::out_of_memory, "thread " + std::to_string(size() + 1) + " of " + std::to_string(threads) +
                                            " could not be started: " + e.what());
+    } catch (...) {
+      s.workers.pop_back();
+      throw;
     }
 #if defined(__linux__)
     pthread_setname_np(worker->thread.native_handle(), "swiftkv-compute");

@@ -2,7 +2,7 @@
 
 import { Command } from 'commander';
 import type { EngineInfo, EngineMemory } from '../engine/types.ts';
-import { native } from '../native/load.ts';
+import { cpuInfo } from '../machine/cpu.ts';
 import { version } from '../version.ts';
 import { withInterrupt } from './exit.ts';
 import { addModelOptions, loadEngine, type ModelFlags, modelArgument } from './model-options.ts';
@@ -27,7 +27,7 @@ async function info(model: string | undefined, flags: InfoFlags, signal: AbortSi
     swiftkv: version,
     node: process.version,
     platform: `${process.platform}-${process.arch}`,
-    cpu: native().cpuInfo(),
+    cpu: cpuInfo(),
   };
   let engineInfo: EngineInfo | null = null;
   let memory: EngineMemory | null = null;

@@ -1,7 +1,8 @@
 // An opened backend for callers of single ops: chooses level and threads once, then only hands out native objects.
 
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
-import type { CpuInfo, NativeBinding, NativeDevice } from '../native/binding.ts';
+import { cpuInfo } from '../machine/cpu.ts';
+import type { NativeBinding, NativeDevice } from '../native/binding.ts';
 import { native } from '../native/load.ts';
 import { chooseLevel, chooseThreads } from './choose.ts';
 
@@ -14,10 +15,7 @@ export interface DeviceOptions {
   level?: string;
 }
 
-/** What this machine and this build offer: ISA levels, logical processors, cgroup quota. Throws `ERR_NATIVE_LOAD`. */
-export function cpuInfo(): CpuInfo {
-  return native().cpuInfo();
-}
+export { cpuInfo };
 
 /**
  * Opens a backend. Every tensor, cache and sampler table belongs to one device and dies with it.
@@ -29,7 +27,7 @@ export function openDevice(options: DeviceOptions = {}): Device {
     throw new SwiftKVError('ERR_INVALID_ARGUMENT', `Expected cpu for backend but received ${String(backend)}`);
   }
   const binding = native();
-  const cpu = binding.cpuInfo();
+  const cpu = cpuInfo();
   const level = chooseLevel(cpu, options.level);
   const threads = chooseThreads(cpu, options.threads);
   try {

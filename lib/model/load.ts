@@ -3,6 +3,8 @@
 import type { JsonObject } from '../checkpoint/json.ts';
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
 import { chooseLevel, chooseThreads } from '../kernels/choose.ts';
+import { cpuInfo } from '../machine/cpu.ts';
+import { availableMemory } from '../machine/memory.ts';
 import type { NativeBinding, NativeDevice } from '../native/binding.ts';
 import { native } from '../native/load.ts';
 import { abortError } from './abort.ts';
@@ -11,7 +13,6 @@ import { numDistinctCaches } from './config.ts';
 import { resolveModel } from './embedded.ts';
 import { blockTokens, cacheSpecs, kvBytesPerToken } from './kv-cache.ts';
 import { allocateWeights, readWeights, type WeightProgress, type Weights } from './load-weights.ts';
-import { availableMemory } from './memory.ts';
 import type { ModelInfo, ModelMemory } from './model-info.ts';
 import { NativeModelRunner } from './native-runner.ts';
 import { bufferBytes, buildForward } from './program.ts';
@@ -73,7 +74,7 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
   const model = await openSource(resolveModel(source), { dtype, weightDtype, activationDtype, kvCacheDtype });
   if (signal?.aborted) throw abortError(signal);
   const binding = native();
-  const cpu = binding.cpuInfo();
+  const cpu = cpuInfo();
   const level = chooseLevel(cpu, options.isa);
   const threads = chooseThreads(cpu, options.threads);
   const specs = cacheSpecs(model.config, model.kvCacheDtype, model.staticScales);

@@ -1,10 +1,10 @@
 // How large everything becomes: the defaults of a load, as pure functions of the model, the options and the machine.
 
 import { SwiftKVError } from '../errors.ts';
+import { formatBytes } from '../machine/memory.ts';
 import type { BatchCapacity } from '../native/binding.ts';
 import type { ModelConfig } from './config.ts';
 import { blockTokens } from './kv-cache.ts';
-import { formatBytes } from './memory.ts';
 
 /** Positions that are offered without being asked for: models name up to 128k, and each costs cache and a rope row. */
 export const defaultMaxModelLen = 32_768;

@@ -287,7 +287,7 @@ export interface NativeLoad {
 export interface NativeBinding {
   readonly version: string;
   readonly blockTokens: number;
-  cpuInfo(): CpuInfo;
+  cpuInfo(): Omit<CpuInfo, 'quota'>;
   /** Bytes of memory the process has resident, now. */
   residentBytes(): number;
   /** Of all devices of this environment (the main thread, or one worker). */

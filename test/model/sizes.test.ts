@@ -1,7 +1,6 @@
 // Memory is counted before it is taken: touched pages that do not exist end the process, not the load.
 
 import { describe, expect, it } from 'vitest';
-import { availableMemory, formatBytes } from '../../lib/model/memory.ts';
 import { parseConfig } from '../../lib/model/parse-config.ts';
 import { chooseSizes, type MemoryBudget } from '../../lib/model/sizes.ts';
 
@@ -66,57 +65,5 @@ describe('sizes that cannot be', () => {
     expect(() => chooseSizes(config, bytesPerToken, budget, options)).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }),
     );
-  });
-});
-
-describe('available memory', () => {
-  const machine = 'MemTotal: 100 kB\nMemAvailable:       1000 kB\n';
-  const read = (files: Record<string, string>) => (path: string) => files[path] ?? null;
-
-  it('is the machine’s where no cgroup limits', () => {
-    const files = {
-      '/proc/meminfo': machine,
-      '/proc/self/cgroup': '0::/\n',
-      '/sys/fs/cgroup/memory.max': 'max\n',
-      '/sys/fs/cgroup/memory.current': '5\n',
-    };
-    expect(availableMemory(read(files))).toBe(1_024_000);
-  });
-
-  it('is what the tightest cgroup above us leaves, its page cache given back', () => {
-    const files = {
-      '/proc/meminfo': machine,
-      '/proc/self/cgroup': '0::/pod/box\n',
-      '/sys/fs/cgroup/pod/memory.max': '900000\n',
-      '/sys/fs/cgroup/pod/memory.current': '500000\n',
-      '/sys/fs/cgroup/pod/memory.stat': 'anon 1\ninactive_file 300000\n',
-      '/sys/fs/cgroup/pod/box/memory.max': 'max\n',
-      '/sys/fs/cgroup/pod/box/memory.current': '1\n',
-    };
-    expect(availableMemory(read(files))).toBe(700_000);
-  });
-
-  it('reads version 1, also where only the mount shows', () => {
-    const files = {
-      '/proc/meminfo': machine,
-      '/proc/self/cgroup': '4:cpu,memory:/docker/abc\n1:cpu:/\n',
-      '/sys/fs/cgroup/memory/memory.limit_in_bytes': '600000\n',
-      '/sys/fs/cgroup/memory/memory.usage_in_bytes': '200000\n',
-      '/sys/fs/cgroup/memory/memory.stat': 'total_inactive_file 50000\n',
-    };
-    expect(availableMemory(read(files))).toBe(450_000);
-  });
-
-  it('asks the system elsewhere', () => {
-    expect(
-      availableMemory(
-        () => null,
-        () => 77,
-      ),
-    ).toBe(77);
-  });
-
-  it('is written for people', () => {
-    expect([512, 2048, 1.5 * GiB].map(formatBytes)).toEqual(['512 bytes', '2.0 KiB', '1.5 GiB']);
   });
 });

@@ -54,7 +54,6 @@ test('cpuInfo describes this machine', () => {
   expect(info.levels[0]).toBe('scalar');
   for (const level of info.levels) expect(info.builtLevels).toContain(level);
   expect(info.affinity).toBeGreaterThanOrEqual(1);
-  expect(info.quota === null || info.quota > 0).toBe(true);
   expect(info.arch.length * info.model.length).toBeGreaterThan(0);
 });
 

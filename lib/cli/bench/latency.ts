@@ -3,7 +3,7 @@
 import { Command, Option } from 'commander';
 import { SwiftKVError } from '../../errors.ts';
 import { cpuInfo, openDevice } from '../../kernels/device.ts';
-import { availableMemory } from '../../model/memory.ts';
+import { availableMemory } from '../../machine/memory.ts';
 import { type WeightDType, weightDTypes } from '../../model/weight-dtype.ts';
 import { withInterrupt } from '../exit.ts';
 import { byteSize, modelArgument, positiveInteger } from '../model-options.ts';
