@@ -105,6 +105,17 @@ TEST_CASE("executor: every exception becomes a coded error, and the next job run
   CHECK(seen[4].first == Code::ok);
 }
 
+TEST_CASE("executor: a done that throws harms nobody behind it") {
+  Executor executor;
+  std::promise<void> last;
+  const int key = 0;
+  executor.submit(&key, job_of([] {}, [](const Error*) { throw std::bad_alloc(); }));
+  executor.submit(&key, job_of([] { throw std::bad_alloc(); }, [](const Error*) { throw 5; }));
+  executor.submit(&key, job_of([] {}, [&](const Error*) { last.set_value(); }));
+  last.get_future().wait();
+  executor.drain(&key);
+}
+
 TEST_CASE("executor: stop cancels the job in flight and drops the queue; each job is told exactly once") {
   for (int delay_us : {0, 10, 100, 1000}) {
     Executor executor;
