@@ -13,7 +13,7 @@ namespace swiftkv {
 class ThreadPool;
 struct Device;  // a backend's own state, opaque outside it
 
-inline constexpr uint32_t kBackendAbi = 3;
+inline constexpr uint32_t kBackendAbi = 4;
 
 struct DeviceOptions {
   ThreadPool* pool;  // the environment's pool; a backend on another device may ignore it

@@ -78,7 +78,10 @@ void fill(const BoundOp& op, QkvRopeCacheParams& p) {
        .slots = pointer<int32_t>(op, at(kQkvRopeCache, "slots")),
        .q = activation(op, at(kQkvRopeCache, "q")),
        .cache = kv_cache(op, at(kQkvRopeCache, "cache")),
-       .fp8_activations = op.attrs[1] != 0};
+       .fp8_activations = op.attrs[1] != 0,
+       .q_norm = pointer<float>(op, at(kQkvRopeCache, "qNorm")),
+       .k_norm = pointer<float>(op, at(kQkvRopeCache, "kNorm")),
+       .eps = attr(op, 2)};
 }
 
 void fill(const BoundOp& op, QRopeParams& p) {
@@ -91,7 +94,9 @@ void fill(const BoundOp& op, QRopeParams& p) {
        .rope = pointer<float>(op, at(kQRope, "rope")),
        .positions = pointer<int32_t>(op, at(kQRope, "positions")),
        .q = activation(op, at(kQRope, "q")),
-       .fp8_activations = op.attrs[0] != 0};
+       .fp8_activations = op.attrs[0] != 0,
+       .q_norm = pointer<float>(op, at(kQRope, "qNorm")),
+       .eps = attr(op, 1)};
 }
 
 void fill(const BoundOp& op, SwiftkvProjectParams& p) {
@@ -110,7 +115,8 @@ void fill(const BoundOp& op, SwiftkvProjectParams& p) {
        .slots = pointer<int32_t>(op, at(kSwiftkvProject, "slots")),
        .caches = std::get<CacheListView>(op.operands[at(kSwiftkvProject, "caches")]).caches,
        .fp8_activations = op.attrs[1] != 0,
-       .bf16_activations = op.attrs[2] != 0};
+       .bf16_activations = op.attrs[2] != 0,
+       .k_norm = pointer<float>(op, at(kSwiftkvProject, "kNorm"))};
 }
 
 void fill(const BoundOp& op, AttentionParams& p) {

@@ -299,6 +299,7 @@ class Matcher {
       }
     }
     check_fp8_activations();
+    check_head_eps();
     const auto given = [&](size_t i) { return op_.operands[i].index() != 0; };
     if (spec_.kind == OpKind::sample) {
       const bool bitmask = given(specs::at(specs::kSample, "bitmask"));
@@ -326,6 +327,17 @@ class Matcher {
     refuse(spec_, string("operand ") + from + " has " + extent_text(theirs) +
                       " rows, expected rows = " + extent_text(rows) + " from " +
                       string(symbols_.from[static_cast<size_t>(Sym::rows)]) + " without " + picker);
+  }
+
+  void check_head_eps() {
+    for (size_t i = 0; i < spec_.operands.size(); ++i) {
+      const std::string_view name = spec_.operands[i].name;
+      if ((name != "qNorm" && name != "kNorm") || op_.operands[i].index() == 0) continue;
+      for (size_t a = 0; a < spec_.attrs.size(); ++a) {
+        if (spec_.attrs[a].name != specs::kHeadEps.name || op_.attrs[a] > 0) continue;
+        refuse(spec_, "Expected a number above 0 for attribute eps with " + operand_text(spec_.operands[i]));
+      }
+    }
   }
 
   void check_fp8_activations() {

@@ -65,8 +65,8 @@ enum class AttrKind : int32_t { number, integer, boolean };
 struct AttrSpec {
   std::string_view name;
   AttrKind kind;
-  std::optional<Sym> binds;                     // an integer that gives a symbol its value
-  std::optional<bool> fallback = std::nullopt;  // of a boolean that may be left out
+  std::optional<Sym> binds;                       // an integer that gives a symbol its value
+  std::optional<double> fallback = std::nullopt;  // where it may be left out; a boolean is 0 or 1
 };
 
 struct OpSpec {

@@ -47,17 +47,19 @@ constexpr OperandSpec caches(bool uniform) {
       .name = "caches", .kind = OperandKind::caches, .access = Access::update, .dtypes = kCache, .uniform = uniform};
 }
 
-inline constexpr AttrSpec kFp8Activations = {"fp8Activations", AttrKind::boolean, std::nullopt, false};
+inline constexpr AttrSpec kFp8Activations = {"fp8Activations", AttrKind::boolean, std::nullopt, 0};
+// Of the norms of heads; 0 stands for none and is refused with them.
+inline constexpr AttrSpec kHeadEps = {"eps", AttrKind::number, std::nullopt, 0};
 inline constexpr AttrSpec kEps[] = {{"eps", AttrKind::number, std::nullopt}};
 inline constexpr AttrSpec kScale[] = {{"scale", AttrKind::number, std::nullopt}};
 inline constexpr AttrSpec kLinearAttrs[] = {{"accumulate", AttrKind::boolean, std::nullopt}, kFp8Activations};
-inline constexpr AttrSpec kQkvAttrs[] = {{"numHeads", AttrKind::integer, Sym::Hq}, kFp8Activations};
-inline constexpr AttrSpec kQRopeAttrs[] = {kFp8Activations};
+inline constexpr AttrSpec kQkvAttrs[] = {{"numHeads", AttrKind::integer, Sym::Hq}, kFp8Activations, kHeadEps};
+inline constexpr AttrSpec kQRopeAttrs[] = {kFp8Activations, kHeadEps};
 // bf16Activations: the type of the normalised rows that meet fp8 weights; other weights decide it themselves.
 inline constexpr AttrSpec kSwiftkvProjectAttrs[] = {
     {"eps", AttrKind::number, std::nullopt},
     kFp8Activations,
-    {"bf16Activations", AttrKind::boolean, std::nullopt, false},
+    {"bf16Activations", AttrKind::boolean, std::nullopt, 0},
 };
 
 inline constexpr OperandSpec kEmbed[] = {
@@ -84,6 +86,8 @@ inline constexpr OperandSpec kQkvRopeCache[] = {
     input("a", kActivation, "rows, d"),
     weight("w", "(Hq + 2*Hk)*hd, d", "a"),
     optional(input("bias", kF32, "(Hq + 2*Hk)*hd")),
+    optional(input("qNorm", kF32, "hd")),
+    optional(input("kNorm", kF32, "hd")),
     input("rope", kF32, "P, hd"),
     index("positions", "rows", IndexRole::position),
     index("slots", "rows", IndexRole::slot),
@@ -91,11 +95,8 @@ inline constexpr OperandSpec kQkvRopeCache[] = {
 };
 
 inline constexpr OperandSpec kQRope[] = {
-    output("q", kActivation, "rows, Hq, hd"),
-    input("a", kActivation, "rows, d"),
-    weight("w", "Hq*hd, d", "a"),
-    optional(input("bias", kF32, "Hq*hd")),
-    input("rope", kF32, "P, hd"),
+    output("q", kActivation, "rows, Hq, hd"),        input("a", kActivation, "rows, d"),   weight("w", "Hq*hd, d", "a"),
+    optional(input("bias", kF32, "Hq*hd")),          optional(input("qNorm", kF32, "hd")), input("rope", kF32, "P, hd"),
     index("positions", "rows", IndexRole::position),
 };
 
@@ -105,6 +106,7 @@ inline constexpr OperandSpec kSwiftkvProject[] = {
     input("norm", kF32, "d"),
     weight("w", "groups*2*Hk*hd, d", ""),
     optional(input("bias", kF32, "groups*2*Hk*hd")),
+    optional(input("kNorm", kF32, "groups, hd")),
     input("rope", kF32, "P, hd"),
     index("positions", "rows", IndexRole::position),
     index("slots", "rows", IndexRole::slot),

@@ -147,7 +147,8 @@ struct LinearParams {
   bool fp8_activations = false;  // with fp8_e4m3 weights only
 };
 
-// Projects q, k, v at once, adds the bias, rotates q and k, stores q and writes k, v to the pages.
+// Projects q, k, v at once, adds the bias, norms and rotates the heads of q and k, stores q and writes k, v to the
+// pages. A head is normed like a row of rms_norm, in f32 and before its rotation, where there are weights for that.
 struct QkvRopeCacheParams {
   int64_t rows;
   int32_t num_heads, num_kv_heads, head_dim;
@@ -160,6 +161,9 @@ struct QkvRopeCacheParams {
   Activation q;              // [rows, Hq, hd]
   KvCache cache;
   bool fp8_activations = false;
+  const float* q_norm = nullptr;  // [hd] or null
+  const float* k_norm = nullptr;  // [hd] or null
+  float eps = 0.0f;               // of q_norm and k_norm
 };
 
 struct QRopeParams {
@@ -172,10 +176,12 @@ struct QRopeParams {
   const int32_t* positions;
   Activation q;  // [rows, Hq, hd]
   bool fp8_activations = false;
+  const float* q_norm = nullptr;  // [hd] or null, as in QkvRopeCacheParams
+  float eps = 0.0f;
 };
 
-// z = norm(x) once, then K and V of all later groups in one matrix product, rotated, quantized and scattered.
-// Scratch: z [rows, d] plus tiles; K and V never exist outside pages and tiles.
+// z = norm(x) once, then K and V of all later groups in one matrix product; K normed where k_norm is given, and
+// rotated; both quantized and scattered. Scratch: z [rows, d] plus tiles; K and V never exist outside pages and tiles.
 struct SwiftkvProjectParams {
   int64_t rows, dim;
   int32_t num_groups, num_kv_heads, head_dim;
@@ -190,6 +196,7 @@ struct SwiftkvProjectParams {
   const KvCache* caches;     // [groups]
   bool fp8_activations = false;
   bool bf16_activations = false;  // z is bf16 where the weights are fp8_e4m3; see z_dtype
+  const float* k_norm = nullptr;  // [groups, hd] or null: of each group's key heads, with the same eps
 };
 
 // Of the normalised rows z. int8 and int4 weights quantize them from f32.

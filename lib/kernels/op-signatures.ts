@@ -56,7 +56,10 @@ export interface OpSignatures {
     attrs: { accumulate?: boolean; fp8Activations?: boolean };
   };
 
-  /** Projects q, k and v at once, adds the bias, rotates q and k (rotate-half RoPE), stores q and writes k, v to pages. */
+  /**
+   * Projects q, k and v at once, adds the bias, rotates q and k (rotate-half RoPE), stores q and writes k, v to pages. With
+   * qNorm or kNorm (Qwen3) each head of q or k goes through rms_norm, in f32, before it is rotated.
+   */
   qkv_rope_cache: {
     operands: {
       /** [rows, d] act */
@@ -65,6 +68,10 @@ export interface OpSignatures {
       w: Tensor;
       /** [(Hq + 2 Hk) hd] f32 */
       bias?: Tensor;
+      /** [hd] f32: weights of the norm of every query head */
+      qNorm?: Tensor;
+      /** [hd] f32: weights of the norm of every key head */
+      kNorm?: Tensor;
       /** [P, hd] f32 from `rope_table`; every position must be below P */
       rope: Tensor;
       /** [rows] i32 */
@@ -76,10 +83,11 @@ export interface OpSignatures {
       /** out: k and v at the slots */
       cache: CacheRef;
     };
-    attrs: { numHeads: number; fp8Activations?: boolean };
+    /** eps: of qNorm and kNorm, above 0; needed with either */
+    attrs: { numHeads: number; eps?: number; fp8Activations?: boolean };
   };
 
-  /** q = RoPE(a W^T + bias). */
+  /** q = RoPE(a W^T + bias); with qNorm each head goes through rms_norm, in f32, before it is rotated. */
   q_rope: {
     operands: {
       /** [rows, d] act */
@@ -88,6 +96,8 @@ export interface OpSignatures {
       w: Tensor;
       /** [Hq hd] f32 */
       bias?: Tensor;
+      /** [hd] f32: weights of the norm of every head */
+      qNorm?: Tensor;
       /** [P, hd] f32 */
       rope: Tensor;
       /** [rows] i32 */
@@ -95,7 +105,8 @@ export interface OpSignatures {
       /** out: [rows, Hq, hd] act */
       q: Tensor;
     };
-    attrs: { fp8Activations?: boolean };
+    /** eps: of qNorm, above 0; needed with it */
+    attrs: { eps?: number; fp8Activations?: boolean };
   };
 
   /**
@@ -112,6 +123,8 @@ export interface OpSignatures {
       w: Tensor;
       /** [groups * 2 Hk hd] f32 */
       bias?: Tensor;
+      /** [groups, hd] f32: each group's weights of the norm of its key heads, before they are rotated */
+      kNorm?: Tensor;
       /** [P, hd] f32 */
       rope: Tensor;
       /** [rows] i32 */
@@ -121,7 +134,7 @@ export interface OpSignatures {
       /** out: one cache per group */
       caches: readonly CacheRef[];
     };
-    /** bf16Activations: the normalised rows that meet fp8_e4m3 weights are bf16; default f32 */
+    /** eps: of norm and kNorm, with kNorm above 0. bf16Activations: the normalised rows that meet fp8_e4m3 weights are bf16; default f32 */
     attrs: { eps: number; fp8Activations?: boolean; bf16Activations?: boolean };
   };
 

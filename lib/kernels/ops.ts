@@ -106,7 +106,7 @@ function prepare(op: OpName, operands: Record<string, unknown>, attrs: Record<st
 
 function defaults(op: OpName, operands: Record<string, unknown>): Record<string, number | boolean> {
   if (op === 'linear') return { accumulate: false, fp8Activations: false };
-  if (op === 'qkv_rope_cache' || op === 'q_rope') return { fp8Activations: false };
+  if (op === 'qkv_rope_cache' || op === 'q_rope') return { eps: 0, fp8Activations: false };
   if (op === 'swiftkv_project') return { fp8Activations: false, bf16Activations: false };
   if (op.startsWith('attention')) return { scale: 1 / Math.sqrt((operands.cache as CacheRef).pool.headDim) };
   return {};

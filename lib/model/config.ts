@@ -17,6 +17,8 @@ export interface ModelConfig {
   rmsNormEps: number;
   rope: { theta: number; scaling: RopeScaling | null };
   bias: { q: boolean; k: boolean; v: boolean; o: boolean; mlp: boolean };
+  /** Each head of queries and keys goes through an RMS norm before it is rotated. */
+  qkNorm: boolean;
   tieWordEmbeddings: boolean;
   maxPositions: number;
   bosTokenId: number | null;

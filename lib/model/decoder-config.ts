@@ -26,11 +26,11 @@ export interface DecoderDefaults {
 /** Far beyond any model; keeps a hostile config from making long lists. */
 const maxLayers = 10_000;
 
-/** Reads every field but the biases and token ids, which differ by family. */
+/** Reads every field but the biases, norms of heads and token ids, which differ by family. */
 export function parseDecoderConfig(
   r: ConfigReader,
   defaults: DecoderDefaults,
-  bias: ModelConfig['bias'],
+  { bias, qkNorm = false }: { bias: ModelConfig['bias']; qkNorm?: boolean },
 ): ArchitectureConfig {
   refuseWhatIsMissing(r, defaults);
   const hiddenSize = r.integer('hidden_size', defaults.hiddenSize);
@@ -52,6 +52,7 @@ export function parseDecoderConfig(
     rmsNormEps: r.number('rms_norm_eps', defaults.rmsNormEps, { min: 0, above: true, max: 1 }),
     rope: parseRope(r, defaults.ropeTheta),
     bias,
+    qkNorm,
     tieWordEmbeddings: r.boolean('tie_word_embeddings', false),
     maxPositions: r.integer('max_position_embeddings', defaults.maxPositions),
     ...parseSwiftkv(r, numLayers),

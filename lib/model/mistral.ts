@@ -30,7 +30,7 @@ export const mistral: Architecture = {
         maxPositions: 131072,
         useSlidingWindow: true,
       },
-      { q: false, k: false, v: false, o: false, mlp: false },
+      { bias: { q: false, k: false, v: false, o: false, mlp: false } },
     );
   },
   weights: decoderWeights,

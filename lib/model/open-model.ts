@@ -39,6 +39,7 @@ const sharedFields = [
   'rmsNormEps',
   'rope',
   'bias',
+  'qkNorm',
   'tieWordEmbeddings',
 ] as const satisfies readonly (keyof ModelConfig)[];
 

@@ -40,6 +40,17 @@ function fp8(fp8Activations: boolean): Record<string, boolean> {
   return fp8Activations ? { fp8Activations } : {};
 }
 
+function epsIf(eps: number | undefined): Record<string, number> {
+  return eps === undefined ? {} : { eps };
+}
+
+/** Norms of each head of queries and keys, which Qwen3 has. */
+interface HeadNorms {
+  qNorm: Weight;
+  kNorm: Weight;
+  eps: number;
+}
+
 /** What attention needs to know of one half's rows. */
 export interface RowsRefs {
   positions: Rows;
@@ -137,6 +148,7 @@ export class ProgramBuilder {
 
   qkv_rope_cache({
     numHeads,
+    eps,
     fp8Activations = false,
     ...o
   }: {
@@ -149,15 +161,18 @@ export class ProgramBuilder {
     q: Rows;
     cache: Ref<'cache'>;
     numHeads: number;
-  } & Fp8Activations): void {
-    this.#op('qkv_rope_cache', o, { numHeads, ...fp8(fp8Activations) });
+  } & Partial<HeadNorms> &
+    Fp8Activations): void {
+    this.#op('qkv_rope_cache', o, { numHeads, ...epsIf(eps), ...fp8(fp8Activations) });
   }
 
   q_rope({
+    eps,
     fp8Activations = false,
     ...o
-  }: { a: Rows; w: Weight; bias?: Weight; rope: Weight; positions: Rows; q: Rows } & Fp8Activations): void {
-    this.#op('q_rope', o, fp8(fp8Activations));
+  }: { a: Rows; w: Weight; bias?: Weight; rope: Weight; positions: Rows; q: Rows } & Partial<Omit<HeadNorms, 'kNorm'>> &
+    Fp8Activations): void {
+    this.#op('q_rope', o, { ...epsIf(eps), ...fp8(fp8Activations) });
   }
 
   swiftkv_project({
@@ -170,6 +185,7 @@ export class ProgramBuilder {
     norm: Weight;
     w: Weight;
     bias?: Weight;
+    kNorm?: Weight;
     rope: Weight;
     positions: Rows;
     slots: Rows;

@@ -26,7 +26,7 @@ export const qwen2: Architecture = {
         maxPositions: 32768,
         useSlidingWindow: false,
       },
-      { q: true, k: true, v: true, o: false, mlp: false },
+      { bias: { q: true, k: true, v: true, o: false, mlp: false } },
     ),
   weights: decoderWeights,
   forward: llama.forward,

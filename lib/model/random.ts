@@ -112,6 +112,7 @@ export function parseRandomModel(source: string): RandomModel {
     modelType: kvLayers === null ? 'llama' : 'llama_swiftkv',
     rmsNormEps: 1e-5,
     bias: { q: false, k: false, v: false, o: false, mlp: false },
+    qkNorm: false,
     bosTokenId: null,
     eosTokenIds: [],
     numKvLayers,
@@ -140,7 +141,7 @@ export function* randomMatrices(
   const residual = 1 / Math.sqrt(2 * config.numLayers);
   let next = seed;
   for (const target of targets) {
-    if (target.kind === 'vector') continue;
+    if (target.kind === 'vector' || target.kind === 'vectors') continue;
     const gain = target.key.endsWith('.o') || target.key.endsWith('.down') ? residual : 1;
     yield { target, seed: next++, scale: gain * Math.sqrt(3 / target.k) };
   }
@@ -156,11 +157,11 @@ export async function fillRandom(
   const all = [...targets];
   const matrices = new Map(Array.from(randomMatrices(all, model), (matrix) => [matrix.target.key, matrix]));
   let done = 0;
-  for (const { key, rows } of all) {
+  for (const { key, rows, k } of all) {
     if (options.signal?.aborted) throw abortError(options.signal);
     const tensor = weights.get(key)!;
     const matrix = matrices.get(key);
-    if (matrix === undefined) tensor.writeFloats(new Float32Array(rows).fill(1));
+    if (matrix === undefined) tensor.writeFloats(new Float32Array(rows * k).fill(1));
     else await tensor.fillRandom(matrix.seed, matrix.scale);
     done += tensor.byteLength;
     options.onProgress?.(done);

@@ -117,9 +117,9 @@ function notesOf({ dtype, sourceDTypes, matrixDTypes, unused }: WeightPlan, scal
   if (quantized.length > 0) {
     notes.push(`matrices stored as ${floats.join(' and ')} were quantized to ${quantized.join(' and ')} at load`);
   }
-  const isTeacher = (name: string) => /\.self_attn\.[qkv]_proj\.(weight|bias)$/.test(name);
+  const isTeacher = (name: string) => /\.self_attn\.([qkv]_proj\.(weight|bias)|[qk]_norm\.weight)$/.test(name);
   const teacher = unused.filter(isTeacher).length;
-  if (teacher > 0) notes.push(`${teacher} teacher projections of later layers were not loaded`);
+  if (teacher > 0) notes.push(`${teacher} teacher tensors of later layers were not loaded`);
   const others = unused.filter((name) => !isTeacher(name) && !(scalesUsed && name.endsWith('_scale')));
   if (others.length > 0) {
     const names = others.length > 3 ? `${others.slice(0, 3).join(', ')}, ...` : others.join(', ');

@@ -64,8 +64,9 @@ export function planTensor(target: WeightTarget, compute: ComputeDType, matrix: 
   if (kind === 'matrix') {
     return { key, dtype: matrix, layout: 'panels', shape: [rows, k], bytes: packedBytes(matrix, rows, k) };
   }
-  const bytes = rows * k * elementBytes[compute];
-  return { key, dtype: compute, layout: 'row_major', shape: [rows, k], bytes };
+  const dtype = kind === 'vectors' ? 'f32' : compute;
+  const bytes = rows * k * elementBytes[dtype];
+  return { key, dtype, layout: 'row_major', shape: [rows, k], bytes };
 }
 
 /** The dtypes of the matrices among some tensors, those with most bytes first. */
@@ -109,7 +110,7 @@ export function planWeights(
         const part = { key: target.key, rows, dstRow };
         used.add(name);
         segments.push({ ...part, path, offset, dtype: source, k: target.k, target: 'values', repeat: false });
-        if (target.kind !== 'vector') stored.push([source, tensor.byteLength]);
+        if (target.kind === 'matrix' || target.kind === 'table') stored.push([source, tensor.byteLength]);
         if (fp8) {
           const scales = findScales(name, rows, tensors, where);
           used.add(`${name}_scale`);
@@ -223,7 +224,7 @@ function findScales(
 
 function hint(name: string): string {
   if (name === 'lm_head.weight') return '; if the head shares the embedding, config.json must say tie_word_embeddings';
-  if (/\.layers\.\d+\.self_attn\.[qkv]_proj\./.test(name)) {
+  if (/\.layers\.\d+\.self_attn\.([qkv]_proj|[qk]_norm)\./.test(name)) {
     return '; a SwiftKV checkpoint without its teacher projections runs only with "swiftkv": true';
   }
   return '';

@@ -7,6 +7,8 @@ type LayerWeight =
   | 'input_norm'
   | 'qkv'
   | 'qkv_bias'
+  | 'q_norm'
+  | 'k_norm'
   | 'q'
   | 'q_bias'
   | 'o'
@@ -26,6 +28,7 @@ export type WeightKey =
   | 'norm_swiftkv'
   | 'kv_swiftkv'
   | 'kv_swiftkv_bias'
+  | 'k_norm_swiftkv'
   | `layers.${number}.${LayerWeight}`;
 
 /** Rows of a target that come from one tensor; `name` null: zeros (a bias that this part does not have). */
@@ -37,11 +40,12 @@ export interface WeightPart {
 
 /**
  * One tensor in memory.
- * matrix: [rows, k] packed in the compute dtype. table: [rows, k] row-major in it. vector: [rows] f32, k = 1.
+ * matrix: [rows, k] packed in the compute dtype. table: [rows, k] row-major in it. vector: [rows] f32, k = 1. vectors:
+ * [rows, k] f32, one tensor a row.
  */
 export interface WeightTarget {
   key: WeightKey;
-  kind: 'matrix' | 'table' | 'vector';
+  kind: 'matrix' | 'table' | 'vector' | 'vectors';
   rows: number;
   k: number;
   parts: readonly WeightPart[];
@@ -63,9 +67,14 @@ export function* decoderWeights(c: ModelConfig): Generator<WeightTarget> {
         [`${attn}.k_proj`, kv, c.bias.k],
         [`${attn}.v_proj`, kv, c.bias.v],
       ]);
+      if (c.qkNorm) {
+        yield vector(`layers.${l}.q_norm`, [[`${attn}.q_norm.weight`, c.headDim]]);
+        yield vector(`layers.${l}.k_norm`, [[`${attn}.k_norm.weight`, c.headDim]]);
+      }
     } else {
       if (l === c.numKvLayers) yield* swiftkvWeights(c);
       yield* linear(`layers.${l}.q`, `layers.${l}.q_bias`, d, [[`${attn}.q_proj_swiftkv`, q, c.bias.q]]);
+      if (c.qkNorm) yield vector(`layers.${l}.q_norm`, [[`${attn}.q_norm_swiftkv.weight`, c.headDim]]);
     }
     yield* linear(`layers.${l}.o`, `layers.${l}.o_bias`, q, [[`${attn}.o_proj`, d, c.bias.o]]);
     yield vector(`layers.${l}.post_norm`, [[`${layer}.post_attention_layernorm.weight`, d]]);
@@ -82,16 +91,23 @@ export function* decoderWeights(c: ModelConfig): Generator<WeightTarget> {
   yield { ...table('head', `${head}.weight`, c.vocabSize, d), kind: 'matrix' };
 }
 
-/** The boundary: one norm, and for each group of later layers its leader's key rows, then its value rows. */
+/** The boundary: one norm, and for each group of later layers its leader's key rows, then its value rows (and
+ * the norm of its key heads). */
 function* swiftkvWeights(c: ModelConfig): Generator<WeightTarget> {
   const kv = c.numKvHeads * c.headDim;
   const projections: Projection[] = [];
+  const keyNorms: string[] = [];
   for (let leader = c.numKvLayers; leader < c.numLayers; leader += c.groupSize) {
     const attn = `model.layers.${leader}.self_attn`;
     projections.push([`${attn}.k_proj_swiftkv`, kv, c.bias.k], [`${attn}.v_proj_swiftkv`, kv, c.bias.v]);
+    keyNorms.push(`${attn}.k_norm_swiftkv.weight`);
   }
   yield vector('norm_swiftkv', [['model.norm_swiftkv.weight', c.hiddenSize]]);
   yield* linear('kv_swiftkv', 'kv_swiftkv_bias', c.hiddenSize, projections);
+  if (c.qkNorm) {
+    const parts = keyNorms.map((name) => ({ name, rows: 1, shape: [c.headDim] }));
+    yield { key: 'k_norm_swiftkv', kind: 'vectors', rows: parts.length, k: c.headDim, parts };
+  }
 }
 
 /** Module name, output rows, whether it has a bias. */

@@ -44,6 +44,7 @@ export function fakeConfig(vocabSize: number, eosTokenIds: number[]): ModelConfi
     rmsNormEps: 1e-5,
     rope: { theta: 10000, scaling: null },
     bias: { q: false, k: false, v: false, o: false, mlp: false },
+    qkNorm: false,
     tieWordEmbeddings: false,
     maxPositions: 4096,
     bosTokenId: null,

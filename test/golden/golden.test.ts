@@ -13,6 +13,9 @@ const models = [
   'llama_swiftkv_hd64',
   'llama_swiftkv_fp8',
   'qwen2_swiftkv_g2',
+  'qwen2_plain',
+  'qwen3_plain',
+  'mistral_plain',
 ];
 
 const settings = dtypes.flatMap((dtype) => levelsUnderTest().map((isa) => ({ dtype, isa })));

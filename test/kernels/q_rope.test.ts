@@ -17,6 +17,7 @@ import {
 } from './support.ts';
 
 const numPositions = 40;
+const eps = 1e-5;
 
 describeLevels('q_rope', (device) => {
   it('equals the reference on any shape', () => {
@@ -28,26 +29,33 @@ describeLevels('q_rope', (device) => {
       dtype: computeDtypes,
       qDtype: computeDtypes,
       hasBias: fc.boolean(),
+      hasNorm: fc.boolean(),
       seed: seeds,
     });
-    check(shapes, ({ rows, dim, heads, hd, dtype, qDtype, hasBias, seed }) =>
+    check(shapes, ({ rows, dim, heads, hd, dtype, qDtype, hasBias, hasNorm, seed }) =>
       withScope(device, (s) => {
         const random = new Random(seed);
         const width = heads * hd;
         const [a, w] = [random.floats(rows * dim, dtype), random.floats(width * dim, dtype)];
         const bias = hasBias ? random.floats(width) : null;
+        const norm = hasNorm ? random.floats(hd) : null;
         const rope = random.floats(numPositions * hd);
         const positions = random.ints(rows, numPositions);
         const q = s.out([rows, heads, hd], qDtype);
-        ops.sync.q_rope({
-          a: s.floats(a, [rows, dim], dtype),
-          w: s.floats(w, [width, dim], dtype, 'panels'),
-          ...(bias ? { bias: s.floats(bias, [width]) } : {}),
-          rope: s.floats(rope, [numPositions, hd]),
-          positions: s.ints(positions),
-          q,
-        });
+        ops.sync.q_rope(
+          {
+            a: s.floats(a, [rows, dim], dtype),
+            w: s.floats(w, [width, dim], dtype, 'panels'),
+            ...(bias ? { bias: s.floats(bias, [width]) } : {}),
+            ...(norm ? { qNorm: s.floats(norm, [hd]) } : {}),
+            rope: s.floats(rope, [numPositions, hd]),
+            positions: s.ints(positions),
+            q,
+          },
+          norm ? { eps } : {},
+        );
         const expected = reference.linear(a, w, bias, rows, width, dim);
+        if (norm) reference.normHeads(expected, () => norm, eps, hd, dim + 4);
         reference.rotate(expected, rope, positions, rows, heads, hd);
         expectClose(
           q.toFloat32Array(),
@@ -59,6 +67,24 @@ describeLevels('q_rope', (device) => {
       }),
     );
   });
+
+  it('refuses a norm without eps or of another width', () =>
+    withScope(device, (s) => {
+      const operands = {
+        a: s.floats([1], [1, 1]),
+        w: s.floats([1, 1], [2, 1], 'f32', 'panels'),
+        rope: s.floats([1, 0], [1, 2]),
+        positions: s.ints([0]),
+        q: s.out([1, 1, 2]),
+      };
+      const qNorm = s.floats([1, 1], [2]);
+      expect(() => ops.sync.q_rope({ ...operands, qNorm })).toThrow(/above 0 for attribute eps with operand qNorm/);
+      expect(() => ops.sync.q_rope({ ...operands, qNorm }, { eps: -1 })).toThrow(/above 0 for attribute eps/);
+      expect(() => ops.sync.q_rope({ ...operands, qNorm: s.floats([1], [1]) }, { eps })).toThrow(
+        /operand qNorm has shape \[1\], expected \[hd\] with hd = 2/,
+      );
+      ops.sync.q_rope({ ...operands, qNorm }, { eps });
+    }));
 
   it('refuses positions outside the table', () =>
     withScope(device, (s) => {

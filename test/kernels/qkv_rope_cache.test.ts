@@ -18,6 +18,7 @@ import {
 } from './support.ts';
 
 const numPositions = 40;
+const eps = 1e-5;
 
 describeLevels('qkv_rope_cache', (device) => {
   it('gives the rotated q, and k and v in the pages', () => {
@@ -31,9 +32,10 @@ describeLevels('qkv_rope_cache', (device) => {
       qDtype: computeDtypes,
       kind: cacheKinds,
       hasBias: fc.boolean(),
+      norms: fc.constantFrom('none', 'q', 'k', 'both'),
       seed: seeds,
     });
-    check(shapes, ({ rows, dim, hk, group, hd, dtype, qDtype, kind, hasBias, seed }) =>
+    check(shapes, ({ rows, dim, hk, group, hd, dtype, qDtype, kind, hasBias, norms, seed }) =>
       withScope(device, (s) => {
         const random = new Random(seed);
         const hq = hk * group;
@@ -41,6 +43,8 @@ describeLevels('qkv_rope_cache', (device) => {
         const a = random.floats(rows * dim, dtype);
         const w = random.floats(width * dim, dtype);
         const bias = hasBias ? random.floats(width) : null;
+        const qNorm = norms === 'q' || norms === 'both' ? random.floats(hd) : null;
+        const kNorm = norms === 'k' || norms === 'both' ? random.floats(hd) : null;
         const rope = random.floats(numPositions * hd);
         const positions = random.ints(rows, numPositions);
         const slots = random.permutation(48).slice(0, rows);
@@ -50,6 +54,8 @@ describeLevels('qkv_rope_cache', (device) => {
           a: s.floats(a, [rows, dim], dtype),
           w: s.floats(w, [width, dim], dtype, 'panels'),
           ...(bias ? { bias: s.floats(bias, [width]) } : {}),
+          ...(qNorm ? { qNorm: s.floats(qNorm, [hd]) } : {}),
+          ...(kNorm ? { kNorm: s.floats(kNorm, [hd]) } : {}),
           rope: s.floats(rope, [numPositions, hd]),
           positions: s.ints(positions),
           slots: s.ints(slots),
@@ -58,7 +64,10 @@ describeLevels('qkv_rope_cache', (device) => {
         const stored = (storage: CacheKind): [TestCache, ReturnType<typeof readCache>] => {
           const pool = makeCache(s, { kind: storage, numBlocks: 3, numKvHeads: hk, headDim: hd, random });
           writeSentinels(s, pool.cache(0));
-          ops.sync.qkv_rope_cache({ ...operands, cache: pool.cache(0) }, { numHeads: hq });
+          ops.sync.qkv_rope_cache(
+            { ...operands, cache: pool.cache(0) },
+            { numHeads: hq, ...(norms === 'none' ? {} : { eps }) },
+          );
           return [pool, readCache(s, pool.cache(0))];
         };
 
@@ -66,6 +75,8 @@ describeLevels('qkv_rope_cache', (device) => {
         const expectedQ = reference.columns(all, width, 0, hq * hd);
         const expectedK = reference.columns(all, width, hq * hd, hk * hd);
         const expectedV = reference.columns(all, width, (hq + hk) * hd, hk * hd);
+        if (qNorm) reference.normHeads(expectedQ, () => qNorm, eps, hd, dim + 4);
+        if (kNorm) reference.normHeads(expectedK, () => kNorm, eps, hd, dim + 4);
         reference.rotate(expectedQ, rope, positions, rows, hq, hd);
         reference.rotate(expectedK, rope, positions, rows, hk, hd);
         // Three more roundings: bias, product and sum of the rotation.

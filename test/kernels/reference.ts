@@ -82,6 +82,33 @@ export function rotate(x: Sums, rope: Floats, positions: Floats, rows: number, h
   }
 }
 
+/**
+ * Norms every head of x [heads, hd] in place: w x / sqrt(mean(x^2) + eps), with the weights of head h from `weights(h)`.
+ * Where x is off by e, whose largest share of the mean square is rms(e), the root is off by at most rms(e) and never
+ * below sqrt(eps): so x / r is off by at most (e + |x / r| rms(e)) / (the least r). Magnitudes are replaced by what
+ * gives that bound from `sumBound(terms, magnitude)`, with the norm's own roundings (see rms_norm).
+ */
+export function normHeads(x: Sums, weights: (head: number) => Floats, eps: number, hd: number, terms: number): void {
+  for (let h = 0; h * hd < x.values.length; h++) {
+    const [values, magnitudes] = [x.values, x.magnitudes].map((v) => v.subarray(h * hd, (h + 1) * hd)) as [
+      Float64Array,
+      Float64Array,
+    ];
+    const meanSquare = (v: Float64Array) => v.reduce((sum, value) => sum + value * value, 0) / hd;
+    const root = Math.sqrt(meanSquare(values) + eps);
+    const offRoot = Math.sqrt(meanSquare(magnitudes.map((m) => sumBound(terms, m))));
+    const leastRoot = Math.max(root - offRoot, Math.sqrt(eps));
+    const own = ((hd + 2) / 2 + 4) * roundoff('f32') * 1.01;
+    for (let i = 0; i < hd; i++) {
+      const weight = weights(h)[i]!;
+      const off = (sumBound(terms, magnitudes[i]!) + (Math.abs(values[i]!) / root) * offRoot) / leastRoot;
+      values[i]! *= weight / root;
+      const bound = Math.abs(weight) * off * 1.01 + own * (Math.abs(values[i]!) + Math.abs(weight) * off);
+      magnitudes[i] = Math.abs(values[i]!) + bound / sumBound(terms, 1);
+    }
+  }
+}
+
 /** Columns [from, from + count) of a [rows, width] result. */
 export function columns(x: Sums, width: number, from: number, count: number): Sums {
   const rows = width === 0 ? 0 : x.values.length / width;

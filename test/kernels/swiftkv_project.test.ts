@@ -31,9 +31,10 @@ describeLevels('swiftkv_project', (device) => {
       dtype: computeDtypes,
       kind: cacheKinds,
       hasBias: fc.boolean(),
+      hasNorm: fc.boolean(),
       seed: seeds,
     });
-    check(shapes, ({ rows, dim, groups, hk, hd, dtype, kind, hasBias, seed }) =>
+    check(shapes, ({ rows, dim, groups, hk, hd, dtype, kind, hasBias, hasNorm, seed }) =>
       withScope(device, (s) => {
         const random = new Random(seed);
         const width = groups * 2 * hk * hd;
@@ -41,6 +42,7 @@ describeLevels('swiftkv_project', (device) => {
         const norm = random.floats(dim);
         const w = random.floats(width * dim, dtype);
         const bias = hasBias ? random.floats(width) : null;
+        const kNorm = hasNorm ? random.floats(groups * hd) : null;
         const rope = random.floats(numPositions * hd);
         const positions = random.ints(rows, numPositions);
         const slots = random.permutation(48).slice(0, rows);
@@ -50,6 +52,7 @@ describeLevels('swiftkv_project', (device) => {
           norm: s.floats(norm, [dim]),
           w: s.floats(w, [width, dim], dtype, 'panels'),
           ...(bias ? { bias: s.floats(bias, [width]) } : {}),
+          ...(kNorm ? { kNorm: s.floats(kNorm, [groups, hd]) } : {}),
           rope: s.floats(rope, [numPositions, hd]),
           positions: s.ints(positions),
           slots: s.ints(slots),
@@ -73,6 +76,13 @@ describeLevels('swiftkv_project', (device) => {
           for (const part of ['k', 'v'] as const) {
             const from = (2 * g + (part === 'k' ? 0 : 1)) * hk * hd;
             const expected = reference.columns(all, width, from, hk * hd);
+            // Both errors as one magnitude, which the norm carries on.
+            const share = zError / reference.sumBound(dim + 4, 1) + 1;
+            expected.magnitudes.forEach((m, i) => {
+              expected.magnitudes[i] = m * share;
+            });
+            const weights = kNorm?.subarray(g * hd, (g + 1) * hd);
+            if (part === 'k' && weights) reference.normHeads(expected, () => weights, eps, hd, dim + 4);
             if (part === 'k') reference.rotate(expected, rope, positions, rows, hk, hd);
             const values = Float64Array.from(exact.before[g]![part]);
             const bounds = new Float64Array(values.length);
@@ -80,7 +90,7 @@ describeLevels('swiftkv_project', (device) => {
               for (let i = 0; i < hk * hd && slot >= 0; i++) {
                 const magnitude = expected.magnitudes[row * hk * hd + i]!;
                 values[slot * hk * hd + i] = expected.values[row * hk * hd + i]!;
-                bounds[slot * hk * hd + i] = zError * magnitude + reference.sumBound(dim + 4, magnitude);
+                bounds[slot * hk * hd + i] = reference.sumBound(dim + 4, magnitude);
               }
             });
             expectClose(exact.after[g]![part], values, (i) => bounds[i]!, `${part} of group ${g}`);

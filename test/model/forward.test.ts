@@ -49,6 +49,12 @@ const cases: Record<string, Partial<GeneratedModel>> = {
     intermediateSize: 51,
     vocabSize: 131,
   },
+  'qwen2, plain: biases on q, k, v': { family: 'qwen2', layers: 3, rope: 'linear' },
+  'qwen2, AcrossKV': { family: 'qwen2', layers: 5, kvLayers: 1, group: 2, stored: 'BF16', tied: true },
+  'qwen3, plain, wide heads': { family: 'qwen3', layers: 3, headDim: 20, tied: true },
+  'qwen3, AcrossKV': { family: 'qwen3', layers: 6, kvLayers: 2, group: 2, headDim: 16, stripped: true },
+  'qwen3, g = 1, biases': { family: 'qwen3', layers: 4, kvLayers: 2, headDim: 34, attentionBias: true },
+  'mistral, AcrossKV': { family: 'mistral', layers: 5, kvLayers: 1, group: 4, headDim: 12, spelling: 'new' },
   'no grouping of heads': { layers: 2, kvLayers: 1, heads: 4, kvHeads: 4, headDim: 8, stored: 'BF16', stripped: true },
 };
 

@@ -45,6 +45,9 @@ describe.each([
   'llama_swiftkv_hd64',
   'llama_swiftkv_fp8',
   'qwen2_swiftkv_g2',
+  'qwen2_plain',
+  'qwen3_plain',
+  'mistral_plain',
 ])('%s', async (name) => {
   const expected = await readSafetensors(golden(`${name}.expected.safetensors`));
   const data = (key: string) => expected.get(key)!.data;

@@ -56,6 +56,7 @@ describe('defaults', () => {
       rmsNormEps: 1e-6,
       rope: { theta: 10000, scaling: null },
       bias: { q: false, k: false, v: false, o: false, mlp: false },
+      qkNorm: false,
       tieWordEmbeddings: false,
       maxPositions: 2048,
       bosTokenId: 1,
@@ -275,6 +276,9 @@ it('reads every config of the golden data', async () => {
     'llama_swiftkv_g4',
     'llama_swiftkv_hd64',
     'qwen2_swiftkv_g2',
+    'qwen2_plain',
+    'qwen3_plain',
+    'mistral_plain',
   ]) {
     const path = fileURLToPath(new URL(`../golden/data/${name}`, import.meta.url));
     const config = parseConfig(JSON.parse(await readFile(`${path}/config.json`, 'utf8')));

@@ -28,6 +28,36 @@ async function generated(model: Partial<GeneratedModel>): Promise<{
 const swiftkv = { layers: 5, kvLayers: 1, group: 2 };
 const up = 'model.layers.0.mlp.up_proj.weight';
 
+describe('the plan of a model with norms of heads', async () => {
+  const { config, tensors } = await generated({ ...swiftkv, family: 'qwen3', headDim: 16, stripped: true });
+  const plan = planWeights(decoderWeights(config), tensors, 'auto', 'here');
+
+  it('has every later layer’s own norm of queries, and the leaders’ norms of keys, one a row', () => {
+    expect(plan.unused).toEqual([]);
+    const shapes = plan.tensors.flatMap(({ key, dtype, shape }) =>
+      /[qk]_norm/.test(key) ? [[key, dtype, shape]] : [],
+    );
+    expect(shapes).toEqual([
+      ['layers.0.q_norm', 'f32', [16]],
+      ['layers.0.k_norm', 'f32', [16]],
+      ['k_norm_swiftkv', 'f32', [2, 16]],
+      ...[1, 2, 3, 4].map((l) => [`layers.${l}.q_norm`, 'f32', [16]]),
+    ]);
+    const leader = tensors.get('model.layers.3.self_attn.k_norm_swiftkv.weight')!;
+    const segment = plan.segments.find(({ offset }) => offset === leader.offset);
+    expect(segment).toMatchObject({ key: 'k_norm_swiftkv', rows: 1, k: 16, dstRow: 1 });
+  });
+
+  it('is refused where one is missing or of another width', () => {
+    const name = 'model.layers.2.self_attn.q_norm_swiftkv.weight';
+    const plan = (changed: ReadonlyMap<string, CheckpointTensor>) => () =>
+      planWeights(decoderWeights(config), changed, 'auto', 'here');
+    expect(plan(new Map([...tensors].filter(([key]) => key !== name)))).toThrow(`here: tensor ${name} [16] is missing`);
+    const wide = new Map(tensors).set(name, { ...tensors.get(name)!, shape: [64] });
+    expect(plan(wide)).toThrow(/q_norm_swiftkv\.weight: expected the shape \[16\].*received \[64\]/);
+  });
+});
+
 describe('the plan of a SwiftKV model', async () => {
   const { config, tensors } = await generated(swiftkv);
   const plan = planWeights(decoderWeights(config), tensors, 'auto', 'here');

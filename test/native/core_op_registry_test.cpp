@@ -127,6 +127,17 @@ TEST_CASE("registry: missing, unknown and repeated names") {
         std::string::npos);
 }
 
+TEST_CASE("registry: norms of heads need weights of the head's width and an eps") {
+  const KvCache cache = cache_of(8, 2, 6);
+  const AttrValue heads = 4.0;
+  const Operands normed = with(with(qkv(cache), "qNorm", f32({6})), "kNorm", f32({6}));
+  CHECK(bind_error(OpKind::qkv_rope_cache, normed, {{"numHeads", heads}, {"eps", 1e-6}}) == "");
+  CHECK(bind_error(OpKind::qkv_rope_cache, normed, {{"numHeads", heads}}) ==
+        "qkv_rope_cache: Expected a number above 0 for attribute eps with operand qNorm");
+  CHECK(bind_error(OpKind::qkv_rope_cache, with(normed, "kNorm", f32({7})), {{"numHeads", heads}, {"eps", 1e-6}})
+            .find("operand kNorm has shape [7], expected [hd] with hd = 6 from cache") != std::string::npos);
+}
+
 TEST_CASE("registry: heads, head widths and caches must agree") {
   const KvCache cache = cache_of(8, 2, 6);
   const KvCache three = cache_of(8, 3, 6);

@@ -1,6 +1,7 @@
 // Exact heads of a projection: bias, rotation and error bounds in double, for qkv_rope_cache, q_rope, swiftkv_project.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -29,10 +30,30 @@ struct ExactHeads {
   std::vector<double> allowed;  // f32 accumulation and rotation, before any rounding of the output
 };
 
-// Heads [first, first + count) of each row: W a + bias, rotated at the row's position when `rope` is given.
+// Norms one head with bounds on its error: x / sqrt(mean(x^2) + eps) w. If x is off by e, the root is off by at most
+// rms(e) and is never below sqrt(eps); the norm's own roundings are those of rms_norm.
+inline void norm_head(std::vector<double>& x, std::vector<double>& bound, const float* w, float eps) {
+  double squares = 0.0, off_squares = 0.0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    squares += x[i] * x[i];
+    off_squares += bound[i] * bound[i];
+  }
+  const auto n = static_cast<double>(x.size());
+  const double root = std::sqrt(squares / n + static_cast<double>(eps)), off_root = std::sqrt(off_squares / n);
+  const double least = std::max(root - off_root, std::sqrt(static_cast<double>(eps)));
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double weight = static_cast<double>(w[i]);
+    const double off = std::fabs(weight) * (bound[i] + std::fabs(x[i]) / root * off_root) / least;
+    x[i] *= weight / root;
+    bound[i] = off + (n / 2.0 + 5.0) * kUnit * (std::fabs(x[i]) + off);
+  }
+}
+
+// Heads [first, first + count) of each row: W a + bias, normed when `norm` [hd] is given, rotated at the row's position
+// when `rope` is given. input_error: what errors of `a` add to a sum.
 inline ExactHeads exact_heads(const std::vector<float>& a, const Weights& w, const float* bias, int64_t first,
-                              int64_t count, int64_t head_dim, const std::vector<int32_t>& positions,
-                              const float* rope) {
+                              int64_t count, int64_t head_dim, const std::vector<int32_t>& positions, const float* rope,
+                              const float* norm = nullptr, float eps = 0.0f, double input_error = 0.0) {
   ExactHeads e;
   const int64_t k = w.matrix.k, half = head_dim / 2;
   for (size_t row = 0; row < positions.size(); ++row)
@@ -47,8 +68,9 @@ inline ExactHeads exact_heads(const std::vector<float>& a, const Weights& w, con
           magnitude += std::fabs(term);
         }
         x.push_back(sum);
-        bound.push_back(4.0 * std::sqrt(static_cast<double>(k + 4)) * kUnit * magnitude);
+        bound.push_back(4.0 * std::sqrt(static_cast<double>(k + 4)) * kUnit * magnitude + input_error);
       }
+      if (norm != nullptr) norm_head(x, bound, norm, eps);
       for (int64_t i = 0; i < head_dim; ++i) {
         const auto j = static_cast<size_t>(i), other = static_cast<size_t>(i < half ? i + half : i - half);
         double value = x[j], allowed = bound[j];
@@ -56,7 +78,7 @@ inline ExactHeads exact_heads(const std::vector<float>& a, const Weights& w, con
           const float* cos_sin = rope + int64_t{positions[row]} * head_dim;
           const auto c = static_cast<double>(cos_sin[i % half]), s = static_cast<double>(cos_sin[half + i % half]);
           value = i < half ? x[j] * c - x[other] * s : x[j] * c + x[other] * s;
-          allowed = bound[j] + bound[other];
+          allowed = bound[j] + bound[other] + 2.0 * kUnit * (std::fabs(x[j]) + std::fabs(x[other]));
         }
         e.values.push_back(static_cast<float>(value));
         e.allowed.push_back(allowed);

@@ -10,6 +10,7 @@ namespace swiftkv::test {
 namespace {
 
 constexpr int64_t kPositions = 300;
+constexpr float kEps = 1e-5f;
 
 // Distinct slots in shuffled order; every fifth row is padding.
 std::vector<int32_t> scattered_slots(int64_t rows, int32_t num_blocks, Rng& rng) {
@@ -57,6 +58,18 @@ const Types kTypes[] = {{DType::f32, DType::f32},
 // Their activations are quantized: sums are those of linear, whose test says what they are.
 const Types kIntegerTypes[] = {{DType::int8, DType::bf16, DType::bf16}, {DType::int4, DType::f32, DType::f32}};
 
+struct NormedTypes {
+  Types types;
+  bool normed;
+};
+
+std::vector<NormedTypes> with_and_without_norms() {
+  std::vector<NormedTypes> all;
+  for (const Types& types : kTypes)
+    for (const bool normed : {false, true}) all.push_back({types, normed});
+  return all;
+}
+
 std::vector<Types> all_types() {
   std::vector<Types> types(std::begin(kTypes), std::end(kTypes));
   types.insert(types.end(), std::begin(kIntegerTypes), std::end(kIntegerTypes));
@@ -79,7 +92,9 @@ struct Qkv {
         positions(random_positions(rows, rng)),
         slots(scattered_slots(rows, blocks(), rng)),
         q(types.q, rows * h.num_heads * h.head_dim),
-        cache({kind.dtype, kind.scales, h.num_kv_heads, h.head_dim}, blocks()) {}
+        cache({kind.dtype, kind.scales, h.num_kv_heads, h.head_dim}, blocks()),
+        q_norm(random_values(rng, h.head_dim)),
+        k_norm(random_values(rng, h.head_dim)) {}
 
   int32_t blocks() const { return static_cast<int32_t>(rows / kBlockTokens + 2); }
 
@@ -95,7 +110,11 @@ struct Qkv {
             positions.data() + first,
             slots.data() + first,
             q.activation_at(first * heads.num_heads * heads.head_dim),
-            cache.view()};
+            cache.view(),
+            false,
+            normed ? q_norm.data() : nullptr,
+            normed ? k_norm.data() : nullptr,
+            kEps};
   }
 
   void clear() {
@@ -112,6 +131,8 @@ struct Qkv {
   std::vector<int32_t> positions, slots;
   Tensor q;
   Cache cache;
+  std::vector<float> q_norm, k_norm;
+  bool normed = false;
 };
 
 TEST_CASE("qkv_rope_cache: q, and k and v in the pages, equal double sums at every level") {
@@ -119,22 +140,24 @@ TEST_CASE("qkv_rope_cache: q, and k and v in the pages, equal double sums at eve
     const LevelDevice device(level, 2);
     for (const HeadShape& heads : kHeadShapes)
       for (const CacheKind& kind : kCacheKinds)
-        for (const Types& types : kTypes) {
+        for (const auto& [types, normed] : with_and_without_norms()) {
           const int64_t rows = 1 + heads.head_dim % 19, d = 30 + heads.head_dim;
           INFO("Hq ", heads.num_heads, " Hk ", heads.num_kv_heads, " hd ", heads.head_dim, " cache ", text(kind.name),
-               " w ", text(dtype_name(types.weights)), " q ", text(dtype_name(types.q)), " rows ", rows);
+               " w ", text(dtype_name(types.weights)), " q ", text(dtype_name(types.q)), " rows ", rows, " normed ",
+               normed);
           Qkv p(heads, kind, types, rows, d, 1);
+          p.normed = normed;
           const QkvRopeCacheParams params = p.params(0, rows);
           CHECK(device.run(OpKind::qkv_rope_cache, &params).ok());
 
           const std::vector<float> a = p.a.floats();
-          const auto exact = [&](int64_t first, int64_t count, bool rotated) {
+          const auto exact = [&](int64_t first, int64_t count, bool rotated, const float* norm) {
             return exact_heads(a, p.w, p.bias.data(), first, count, heads.head_dim, p.positions,
-                               rotated ? p.rope.data() : nullptr);
+                               rotated ? p.rope.data() : nullptr, norm, kEps);
           };
-          const ExactHeads q = exact(0, heads.num_heads, true);
-          ExactHeads k = exact(heads.num_heads, heads.num_kv_heads, true);
-          ExactHeads v = exact(heads.num_heads + heads.num_kv_heads, heads.num_kv_heads, false);
+          const ExactHeads q = exact(0, heads.num_heads, true, params.q_norm);
+          ExactHeads k = exact(heads.num_heads, heads.num_kv_heads, true, params.k_norm);
+          ExactHeads v = exact(heads.num_heads + heads.num_kv_heads, heads.num_kv_heads, false, nullptr);
           CHECK(difference(p.q.floats(), q.values, rounded_tolerance(q, types.q)) == "");
           if (kind.scales == KvScales::per_head) continue;  // saturates at these scales; kv_quantize covers it
           skip_padding(k, p.slots);
@@ -154,6 +177,7 @@ TEST_CASE("qkv_rope_cache: q and pages have the same bits in any chunking and wi
         for (const Types& types : all_types()) {
           INFO("hd ", heads.head_dim, " cache ", text(kind.name), " w ", text(dtype_name(types.weights)));
           Qkv p(heads, kind, types, 35, 129, 2);
+          p.normed = heads.head_dim != 80;
           const QkvRopeCacheParams whole = p.params(0, p.rows);
           CHECK(LevelDevice(level).run(OpKind::qkv_rope_cache, &whole).ok());
           const Tensor q = p.q;
@@ -191,25 +215,36 @@ TEST_CASE("qkv_rope_cache works without a bias") {
 TEST_CASE("q_rope equals double sums, and its rows do not depend on chunks or threads") {
   for_each_level([](cpu::CpuLevel level) {
     for (const HeadShape& heads : kHeadShapes)
-      for (const Types& types : kTypes) {
+      for (const auto& [types, normed] : with_and_without_norms()) {
         const int64_t rows = 21, d = 50 + heads.head_dim % 7, width = heads.num_heads * heads.head_dim;
         INFO("Hq ", heads.num_heads, " hd ", heads.head_dim, " w ", text(dtype_name(types.weights)), " q ",
-             text(dtype_name(types.q)));
+             text(dtype_name(types.q)), " normed ", normed);
         Rng rng(4);
         const Tensor a(types.a, random_values(rng, rows * d));
         const Weights w(types.weights, Layout::panels, width, d, random_values(rng, width * d));
         const std::vector<float> bias = random_values(rng, width), rope = rope_rows(kPositions, heads.head_dim);
         const std::vector<int32_t> positions = random_positions(rows, rng);
+        const std::vector<float> norm_weights = random_values(rng, heads.head_dim);
+        const float* norm = normed ? norm_weights.data() : nullptr;
         Tensor q(types.q, rows * width);
         const auto run = [&](const LevelDevice& device, int64_t first, int64_t count) {
-          const QRopeParams p{
-              count,       heads.num_heads, heads.head_dim,           a.activation_at(first * d),    w.matrix,
-              bias.data(), rope.data(),     positions.data() + first, q.activation_at(first * width)};
+          const QRopeParams p{count,
+                              heads.num_heads,
+                              heads.head_dim,
+                              a.activation_at(first * d),
+                              w.matrix,
+                              bias.data(),
+                              rope.data(),
+                              positions.data() + first,
+                              q.activation_at(first * width),
+                              false,
+                              norm,
+                              kEps};
           CHECK(device.run(OpKind::q_rope, &p).ok());
         };
         run(LevelDevice(level, 2), 0, rows);
-        const ExactHeads exact =
-            exact_heads(a.floats(), w, bias.data(), 0, heads.num_heads, heads.head_dim, positions, rope.data());
+        const ExactHeads exact = exact_heads(a.floats(), w, bias.data(), 0, heads.num_heads, heads.head_dim, positions,
+                                             rope.data(), norm, kEps);
         CHECK(difference(q.floats(), exact.values, rounded_tolerance(exact, types.q)) == "");
         const std::vector<float> whole = q.floats();
         q = Tensor(types.q, rows * width);
@@ -228,14 +263,25 @@ TEST_CASE("q_rope and qkv_rope_cache give the same bits for the same query weigh
       if (is_quantized(types.weights)) continue;  // values that are quantized anew have other scales
       const HeadShape heads{4, 2, 80};
       Qkv p(heads, kCacheKinds[0], types, 18, 100, 5);
+      p.normed = true;
       const QkvRopeCacheParams params = p.params(0, p.rows);
       CHECK(device.run(OpKind::qkv_rope_cache, &params).ok());
       std::vector<float> query_rows = p.w.values;
       query_rows.resize(static_cast<size_t>(4 * 80 * p.d));
       const Weights w(types.weights, Layout::panels, 4 * 80, p.d, query_rows);
       Tensor q(types.q, p.q.count);
-      const QRopeParams alone{
-          p.rows, 4, 80, p.a.activation(), w.matrix, p.bias.data(), p.rope.data(), p.positions.data(), q.activation()};
+      const QRopeParams alone{p.rows,
+                              4,
+                              80,
+                              p.a.activation(),
+                              w.matrix,
+                              p.bias.data(),
+                              p.rope.data(),
+                              p.positions.data(),
+                              q.activation(),
+                              false,
+                              p.q_norm.data(),
+                              kEps};
       CHECK(device.run(OpKind::q_rope, &alone).ok());
       CHECK(bit_difference(q.floats(), p.q.floats()) == "");
     }
@@ -259,7 +305,8 @@ struct Project {
         bias(random_values(rng, w.matrix.n)),
         rope(rope_rows(kPositions, h.head_dim)),
         positions(random_positions(rows, rng)),
-        slots(scattered_slots(rows, blocks(), rng)) {
+        slots(scattered_slots(rows, blocks(), rng)),
+        k_norm(random_values(rng, groups * h.head_dim)) {
     for (int32_t g = 0; g < groups; ++g)
       caches.emplace_back(CacheShape{kind.dtype, kind.scales, h.num_kv_heads, h.head_dim}, blocks());
     refresh();
@@ -284,9 +331,23 @@ struct Project {
   }
 
   void run(const LevelDevice& device, int64_t first, int64_t count) const {
-    const SwiftkvProjectParams p{
-        count, d,        groups,      heads.num_kv_heads, heads.head_dim,           x.data() + first * d, norm.data(),
-        1e-5f, w.matrix, bias.data(), rope.data(),        positions.data() + first, slots.data() + first, views.data()};
+    const SwiftkvProjectParams p{count,
+                                 d,
+                                 groups,
+                                 heads.num_kv_heads,
+                                 heads.head_dim,
+                                 x.data() + first * d,
+                                 norm.data(),
+                                 kEps,
+                                 w.matrix,
+                                 bias.data(),
+                                 rope.data(),
+                                 positions.data() + first,
+                                 slots.data() + first,
+                                 views.data(),
+                                 false,
+                                 false,
+                                 normed ? k_norm.data() : nullptr};
     CHECK(device.run(OpKind::swiftkv_project, &p).ok());
   }
 
@@ -298,6 +359,8 @@ struct Project {
   Weights w;
   std::vector<float> bias, rope;
   std::vector<int32_t> positions, slots;
+  std::vector<float> k_norm;
+  bool normed = false;
   std::vector<Cache> caches;
   std::vector<KvCache> views;
 };
@@ -312,7 +375,8 @@ TEST_CASE("swiftkv_project writes keys and values of all groups as double sums o
           const int32_t groups = 1 + heads.num_heads % 3;
           INFO("Hk ", heads.num_kv_heads, " hd ", heads.head_dim, " groups ", groups, " cache ", text(kind.name), " w ",
                text(dtype_name(weights)));
-          const Project p(heads, kind, weights, groups, 19, 41, 6);
+          Project p(heads, kind, weights, groups, 19, 41, 6);
+          p.normed = heads.num_heads % 2 == 0;
           p.run(device, 0, p.rows);
 
           // z as a level may round it: one bf16 step of z when the weights are bf16.
@@ -334,13 +398,13 @@ TEST_CASE("swiftkv_project writes keys and values of all groups as double sums o
             read_slots(p.caches[static_cast<size_t>(g)], p.slots, k, v);
             for (const bool keys : {true, false}) {
               const int64_t first = (g * 2 + (keys ? 0 : 1)) * heads.num_kv_heads;
-              ExactHeads e = exact_heads(rounded.floats(), p.w, p.bias.data(), first, heads.num_kv_heads,
-                                         heads.head_dim, p.positions, keys ? p.rope.data() : nullptr);
-              skip_padding(e, p.slots);
               // A norm that is off by one f32 rounding moves a few z to the next bf16: one such flip per sum.
               const double flip = weights == DType::bf16 ? 2.0 * kUnitBf16 * 2.0 : 16.0 * kUnit * 41;
-              const Tolerance base = rounded_tolerance(e, kind.dtype);
-              CHECK(difference(keys ? k : v, e.values, [&](size_t i) { return base(i) + flip; }) == "");
+              ExactHeads e = exact_heads(rounded.floats(), p.w, p.bias.data(), first, heads.num_kv_heads,
+                                         heads.head_dim, p.positions, keys ? p.rope.data() : nullptr,
+                                         keys && p.normed ? p.k_norm.data() + g * heads.head_dim : nullptr, kEps, flip);
+              skip_padding(e, p.slots);
+              CHECK(difference(keys ? k : v, e.values, rounded_tolerance(e, kind.dtype)) == "");
             }
           }
         }
@@ -354,6 +418,7 @@ TEST_CASE("swiftkv_project: pages have the same bytes in any chunking and with a
         for (DType weights : {DType::f32, DType::bf16, DType::fp8_e4m3, DType::int8, DType::int4}) {
           INFO("hd ", heads.head_dim, " cache ", text(kind.name), " w ", text(dtype_name(weights)));
           Project p(heads, kind, weights, 2, 35, 130, 7);
+          p.normed = heads.head_dim != 64;
           p.run(LevelDevice(level), 0, p.rows);
           const std::vector<Bytes> whole = p.pages();
           p.clear();

@@ -27,6 +27,9 @@ describe.each([
   'llama_swiftkv_g4',
   'llama_swiftkv_hd64',
   'qwen2_swiftkv_g2',
+  'qwen2_plain',
+  'qwen3_plain',
+  'mistral_plain',
 ])('reference decoder on %s', async (name) => {
   const checkpoint = await openCheckpoint(golden(name));
   const config = parseConfig(checkpoint.config, checkpoint.generationConfig);

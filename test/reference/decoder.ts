@@ -39,9 +39,10 @@ export function referenceForward(c: ModelConfig, w: HostTensors, tokenIds: reado
     if (l === c.numKvLayers) projectLater(c, w, x, k, v);
     const a = rmsNorm(w, `${layer}.input_layernorm.weight`, x, c.rmsNormEps);
     const isLater = l >= c.numKvLayers;
-    const q = rotate(c, project(w, `${attn}.q_proj${isLater ? '_swiftkv' : ''}`, a, c.bias.q), c.numHeads);
+    const suffix = isLater ? '_swiftkv' : '';
+    const q = rotateNormed(c, w, `${attn}.q_norm${suffix}`, project(w, `${attn}.q_proj${suffix}`, a, c.bias.q));
     if (!isLater) {
-      k.push(rotate(c, project(w, `${attn}.k_proj`, a, c.bias.k), c.numKvHeads));
+      k.push(rotateNormed(c, w, `${attn}.k_norm`, project(w, `${attn}.k_proj`, a, c.bias.k)));
       v.push(project(w, `${attn}.v_proj`, a, c.bias.v));
     }
     const cache = cacheOfLayer(c, l);
@@ -79,7 +80,7 @@ function projectLater(c: ModelConfig, w: HostTensors, x: Rows, k: Rows[], v: Row
   const z = rmsNorm(w, 'model.norm_swiftkv.weight', x, c.rmsNormEps);
   for (let leader = c.numKvLayers; leader < c.numLayers; leader += c.groupSize) {
     const attn = `model.layers.${leader}.self_attn`;
-    k.push(rotate(c, project(w, `${attn}.k_proj_swiftkv`, z, c.bias.k), c.numKvHeads));
+    k.push(rotateNormed(c, w, `${attn}.k_norm_swiftkv`, project(w, `${attn}.k_proj_swiftkv`, z, c.bias.k)));
     v.push(project(w, `${attn}.v_proj_swiftkv`, z, c.bias.v));
   }
 }
@@ -128,6 +129,14 @@ function project(w: HostTensors, module: string, x: Rows, hasBias: boolean): Row
     }
   }
   return out;
+}
+
+/** Queries or keys: each head normed, where the model does that, and then rotated. */
+function rotateNormed(c: ModelConfig, w: HostTensors, norm: string, x: Rows): Rows {
+  const heads = x.dim / c.headDim;
+  if (!c.qkNorm) return rotate(c, x, heads);
+  const normed = rmsNorm(w, `${norm}.weight`, { ...x, rows: x.rows * heads, dim: c.headDim }, c.rmsNormEps);
+  return rotate(c, { ...x, data: normed.data }, heads);
 }
 
 /** Rotates each head: dimension i pairs with i + hd/2. Row index = position. */

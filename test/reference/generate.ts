@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { type TensorToWrite, writeSafetensors } from '../../lib/checkpoint/write-safetensors.ts';
 
 export interface GeneratedModel {
+  /** `model_type`, without `_swiftkv`. */
+  family: 'llama' | 'qwen2' | 'qwen3' | 'mistral';
   layers: number;
-  /** n; null: a plain Llama. */
+  /** n; null: a plain model. */
   kvLayers: number | null;
   group: number;
   hiddenSize: number;
@@ -31,6 +33,7 @@ export interface GeneratedModel {
 }
 
 export const plainModel: GeneratedModel = {
+  family: 'llama',
   layers: 2,
   kvLayers: null,
   group: 1,
@@ -75,7 +78,7 @@ export function configOf(m: GeneratedModel): Record<string, unknown> {
     },
   }[m.rope];
   return {
-    model_type: m.kvLayers === null ? 'llama' : 'llama_swiftkv',
+    model_type: m.kvLayers === null ? m.family : `${m.family}_swiftkv`,
     vocab_size: m.vocabSize,
     hidden_size: m.hiddenSize,
     intermediate_size: m.intermediateSize,
@@ -132,11 +135,17 @@ function generateTensors(m: GeneratedModel): TensorToWrite[] {
     add(`${module}.weight`, [n, k], Math.sqrt(3 / k));
     if (bias) add(`${module}.bias`, [n], 0.5);
   };
+  const headNorm = (name: string): void => {
+    if (m.family === 'qwen3') add(`${name}.weight`, [headDim], 0.3, 1);
+  };
+  const qkvBias = m.attentionBias || m.family === 'qwen2';
   const attention = (attn: string, suffix: string, parts: string): void => {
-    if (parts.includes('q')) linear(`${attn}.q_proj${suffix}`, m.heads * headDim, m.hiddenSize, m.attentionBias);
+    if (parts.includes('q')) headNorm(`${attn}.q_norm${suffix}`);
+    if (parts.includes('k')) headNorm(`${attn}.k_norm${suffix}`);
+    if (parts.includes('q')) linear(`${attn}.q_proj${suffix}`, m.heads * headDim, m.hiddenSize, qkvBias);
     for (const side of ['k', 'v']) {
       if (parts.includes(side)) {
-        linear(`${attn}.${side}_proj${suffix}`, m.kvHeads * headDim, m.hiddenSize, m.attentionBias);
+        linear(`${attn}.${side}_proj${suffix}`, m.kvHeads * headDim, m.hiddenSize, qkvBias);
       }
     }
   };

@@ -1,7 +1,8 @@
-// Queries of a layer that owns no cache: projection, bias, rotation.
+// Queries of a layer that owns no cache: projection, bias, norm (where the model has one), rotation.
 #include "backends/cpu/avx512/gemm.h"
 #include "backends/cpu/avx512/heads.h"
 #include "backends/cpu/avx512/ops.h"
+#include "backends/cpu/avx512/rms_norm.h"
 
 namespace swiftkv::cpu::avx512 {
 namespace {
@@ -24,7 +25,10 @@ Status q_rope(const QRopeParams& p, const Context& ctx) {
          for (int64_t r = row; r < row + rows; ++r, tile += stride) {
            const float* angles = p.rope + p.positions[r] * hd;
            if (p.bias != nullptr) add_bias(tile, p.bias + column, columns);
-           for (int64_t c = 0; c < columns; c += hd) rotate_head(tile + c, angles, hd);
+           for (int64_t c = 0; c < columns; c += hd) {
+             if (p.q_norm != nullptr) norm_row(tile + c, p.q_norm, p.eps, hd, tile + c);
+             rotate_head(tile + c, angles, hd);
+           }
            store_activation(p.q, r * p.w.n + column, tile, columns);
          }
        });

@@ -1,8 +1,10 @@
-// q, k and v of a layer in one product: bias and rotation, then q to its tensor, k and v straight to their pages.
+// q, k and v of a layer in one product: bias, norms (where the model has them) and rotation, then q to its tensor, k
+// and v straight to their pages.
 #include "backends/cpu/avx512/gemm.h"
 #include "backends/cpu/avx512/heads.h"
 #include "backends/cpu/avx512/kv_store.h"
 #include "backends/cpu/avx512/ops.h"
+#include "backends/cpu/avx512/rms_norm.h"
 
 namespace swiftkv::cpu::avx512 {
 namespace {
@@ -19,6 +21,8 @@ void store_head(const QkvRopeCacheParams& p, int64_t row, int64_t head, float* x
     store_kv(p.cache, p.slots[row], kv_head - p.num_kv_heads, KvHalf::v, x);
     return;
   }
+  const float* norm = kv_head >= 0 ? p.k_norm : p.q_norm;
+  if (norm != nullptr) norm_row(x, norm, p.eps, hd, x);
   rotate_head(x, p.rope + p.positions[row] * hd, hd);
   if (kv_head >= 0)
     store_kv(p.cache, p.slots[row], kv_head, KvHalf::k, x);

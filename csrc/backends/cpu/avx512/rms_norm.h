@@ -1,4 +1,4 @@
-// RMSNorm of one row, shared by the rms_norm op and swiftkv_project.
+// RMSNorm of one row, shared by the op, swiftkv_project and the norms of heads (x and out may be the same there).
 #pragma once
 
 #include "backends/cpu/avx512/lanes.h"

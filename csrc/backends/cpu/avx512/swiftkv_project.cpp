@@ -36,9 +36,11 @@ void norm_rows(const SwiftkvProjectParams& p, Z* z, const Context& ctx) {
 
 // x: the finished sums of head `head`, counted over the groups' k and v.
 void store_head(const SwiftkvProjectParams& p, int64_t row, int64_t head, float* x) {
-  const KvCache& cache = p.caches[head / (2 * p.num_kv_heads)];
+  const int64_t group = head / (2 * p.num_kv_heads);
+  const KvCache& cache = p.caches[group];
   const int64_t in_group = head % (2 * p.num_kv_heads);
   if (in_group < p.num_kv_heads) {
+    if (p.k_norm != nullptr) norm_row(x, p.k_norm + group * p.head_dim, p.eps, p.head_dim, x);
     rotate_head(x, p.rope + p.positions[row] * int64_t{p.head_dim}, p.head_dim);
     store_kv(cache, p.slots[row], in_group, KvHalf::k, x);
   } else {

@@ -1,6 +1,7 @@
-// Query projection of a later layer, rotated.
+// Query projection of a later layer, normed where the model does that, and rotated.
 #include "backends/cpu/scalar/ops.h"
 #include "backends/cpu/scalar/product.h"
+#include "backends/cpu/scalar/rms_norm.h"
 #include "backends/cpu/scalar/rotate.h"
 #include "backends/cpu/scalar/worker_scratch.h"
 
@@ -20,6 +21,7 @@ Status q_rope(const QRopeParams& p, const Context& c) {
         const int64_t row = piece / hq, head = piece % hq;
         float* x = worker_floats(c, worker, static_cast<size_t>(hd));
         outputs<A, W>(a + row * p.w.k, p.w, p.bias, head * hd, (head + 1) * hd, x, p.fp8_activations);
+        if (p.q_norm != nullptr) norm_row(x, p.q_norm, p.eps, hd, x);
         rotate(x, p.rope + int64_t{p.positions[row]} * hd, hd);
         for (int64_t i = 0; i < hd; ++i) q[piece * hd + i] = from_f32<Q>(x[i]);
       });

@@ -1,7 +1,9 @@
-// Query, key and value projections of a layer: q is rotated and stored, k is rotated and k, v go to the pages.
+// Query, key and value projections of a layer: q and k are normed (where the model does that) and rotated; q is stored,
+// k and v go to the pages.
 #include "backends/cpu/scalar/kv_store.h"
 #include "backends/cpu/scalar/ops.h"
 #include "backends/cpu/scalar/product.h"
+#include "backends/cpu/scalar/rms_norm.h"
 #include "backends/cpu/scalar/rotate.h"
 #include "backends/cpu/scalar/worker_scratch.h"
 
@@ -22,6 +24,8 @@ Status qkv_rope_cache(const QkvRopeCacheParams& p, const Context& c) {
         if (head >= hq && p.slots[row] < 0) return;
         float* x = worker_floats(c, worker, static_cast<size_t>(hd));
         outputs<A, W>(a + row * p.w.k, p.w, p.bias, head * hd, (head + 1) * hd, x, p.fp8_activations);
+        const float* norm = head < hq ? p.q_norm : head < hq + hk ? p.k_norm : nullptr;
+        if (norm != nullptr) norm_row(x, norm, p.eps, hd, x);
         if (head < hq + hk) rotate(x, p.rope + int64_t{p.positions[row]} * hd, hd);
         if (head < hq)
           for (int64_t i = 0; i < hd; ++i) q[(row * hq + head) * hd + i] = from_f32<Q>(x[i]);

@@ -31,9 +31,11 @@ Status swiftkv_project(const SwiftkvProjectParams& p, const Context& c) {
       if (p.slots[row] < 0) return;
       float* x = worker_floats(c, worker, static_cast<size_t>(hd), z_bytes(p));
       outputs<Z, W>(z + row * p.dim, p.w, p.bias, head * hd, (head + 1) * hd, x, p.fp8_activations);
-      const KvCache& cache = p.caches[head / (2 * hk)];
+      const int64_t group = head / (2 * hk);
+      const KvCache& cache = p.caches[group];
       const int64_t within = head % (2 * hk);
       if (within < hk) {
+        if (p.k_norm != nullptr) norm_row(x, p.k_norm + group * hd, p.eps, hd, x);
         rotate(x, p.rope + int64_t{p.positions[row]} * hd, hd);
         store_head(cache, p.slots[row], within, KvPart::k, x);
       } else {

@@ -1,8 +1,9 @@
-// Queries of a layer that owns no cache: projection, bias, rotation.
+// Queries of a layer that owns no cache: projection, bias, norm (where the model has one), rotation.
 #pragma once
 
 #include "backends/cpu/simd/gemm.h"
 #include "backends/cpu/simd/heads.h"
+#include "backends/cpu/simd/rms_norm.h"
 
 namespace swiftkv::cpu::simd {
 
@@ -24,7 +25,10 @@ static Status q_rope(const QRopeParams& p, const Context& ctx) {
             for (int64_t r = row; r < row + rows; ++r, tile += stride) {
               const float* angles = p.rope + p.positions[r] * hd;
               if (p.bias != nullptr) add_bias<V>(tile, p.bias + column, columns);
-              for (int64_t c = 0; c < columns; c += hd) rotate_head<V>(tile + c, angles, hd);
+              for (int64_t c = 0; c < columns; c += hd) {
+                if (p.q_norm != nullptr) norm_row<V>(tile + c, p.q_norm, p.eps, hd, tile + c);
+                rotate_head<V>(tile + c, angles, hd);
+              }
               store_activation<V>(p.q, r * p.w.n + column, tile, columns);
             }
           });

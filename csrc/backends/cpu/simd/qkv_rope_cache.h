@@ -1,9 +1,11 @@
-// q, k and v of a layer in one product: bias and rotation, then q to its tensor, k and v straight to their pages.
+// q, k and v of a layer in one product: bias, norms (where the model has them) and rotation, then q to its tensor, k
+// and v straight to their pages.
 #pragma once
 
 #include "backends/cpu/simd/gemm.h"
 #include "backends/cpu/simd/heads.h"
 #include "backends/cpu/simd/kv_store.h"
+#include "backends/cpu/simd/rms_norm.h"
 
 namespace swiftkv::cpu::simd {
 
@@ -17,6 +19,8 @@ static void store_head(const QkvRopeCacheParams& p, int64_t row, int64_t head, f
   const int64_t hd = p.head_dim;
   const int64_t kv_head = head - p.num_heads;
   if (kv_head >= p.num_kv_heads) return store_kv<V>(p.cache, p.slots[row], kv_head - p.num_kv_heads, KvHalf::v, x);
+  const float* norm = kv_head >= 0 ? p.k_norm : p.q_norm;
+  if (norm != nullptr) norm_row<V>(x, norm, p.eps, hd, x);
   rotate_head<V>(x, p.rope + p.positions[row] * hd, hd);
   if (kv_head >= 0)
     store_kv<V>(p.cache, p.slots[row], kv_head, KvHalf::k, x);
