@@ -23,13 +23,21 @@ export async function fileSize(path: string, missing: ErrorCode): Promise<number
     throw ioError(path, error, missing);
   }
   // Opening a FIFO would wait for a writer, so this comes before any open.
-  if (!info.isFile()) throw new SwiftKVError('ERR_MODEL_INVALID', `${path}: expected a regular file`);
+  if (!info.isFile()) {
+    const received = info.isDirectory() ? 'a folder' : 'a pipe, socket or device';
+    throw new SwiftKVError(
+      'ERR_MODEL_INVALID',
+      `${path}: expected a regular file but it is ${received}; remove it, or put the model's file there`,
+    );
+  }
   return info.size;
 }
 
+/** Whether there is something of that name. What is there and no regular file is refused when it is read. */
 export async function fileExists(path: string): Promise<boolean> {
   try {
-    return (await stat(path)).isFile();
+    await stat(path);
+    return true;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return false;
@@ -43,7 +51,7 @@ export async function readSmallFile(path: string, missing: ErrorCode): Promise<U
   if (size > maxSmallFileBytes) {
     throw new SwiftKVError(
       'ERR_MODEL_INVALID',
-      `${path}: expected at most ${maxSmallFileBytes} bytes but the file has ${size}`,
+      `${path}: expected at most ${maxSmallFileBytes} bytes but the file has ${size}; is it the right file?`,
     );
   }
   return readRange(path, 0, size);

@@ -19,6 +19,11 @@ export function quote(value: unknown): string {
   return text.length <= 200 ? text : `${text.slice(0, 200)}...`;
 }
 
+/** @throws TypeError where `bytes` are not UTF-8 */
+export function decodeUtf8(bytes: Uint8Array): string {
+  return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+}
+
 /**
  * Parses UTF-8 JSON whose top level is an object. `file` names the source in errors.
  * @throws ERR_MODEL_INVALID: not UTF-8, not JSON, not an object, or a key given twice in one object
@@ -27,7 +32,7 @@ export function parseJsonObject(bytes: Uint8Array, file: string): JsonObject {
   let text: string;
   let value: unknown;
   try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    text = decodeUtf8(bytes);
     refuseBombs(text, file);
     value = JSON.parse(text);
   } catch (error) {

@@ -101,14 +101,17 @@ export function isSwiftkvType(modelType: string): boolean {
   return modelType.endsWith('_swiftkv');
 }
 
+/** Below and above, an f32 frequency would be infinite or 0. */
+const thetaRange = { min: 1, max: 1e30 };
+
 /** Reads rope_theta + rope_scaling, or the newer rope_parameters; both at once must agree. */
 function parseRope(r: ConfigReader, defaultTheta: number): ModelConfig['rope'] {
   const parameters = r.object('rope_parameters');
   const scaling = r.object('rope_scaling');
   if (parameters === null) {
-    return { theta: r.number('rope_theta', defaultTheta), scaling: scaling && parseScaling(scaling) };
+    return { theta: r.number('rope_theta', defaultTheta, thetaRange), scaling: scaling && parseScaling(scaling) };
   }
-  const theta = parameters.number('rope_theta', r.number('rope_theta', defaultTheta));
+  const theta = parameters.number('rope_theta', r.number('rope_theta', defaultTheta, thetaRange), thetaRange);
   if (r.has('rope_theta') && r.number('rope_theta') !== theta) {
     r.invalid('rope_theta', `the same as rope_parameters.rope_theta (${theta})`);
   }

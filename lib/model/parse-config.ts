@@ -33,6 +33,7 @@ export function parseConfig(json: JsonObject, generation: JsonObject | null = nu
   checkQuantization(r);
   const parsed = architecture.parseConfig(r);
   const g = new ConfigReader(generation ?? {}, files.generation);
+  for (const reader of [r, g]) refuseUnknownIds(reader, parsed.vocabSize);
   const base = r.json['swiftkv_base'];
   return {
     ...parsed,
@@ -52,6 +53,13 @@ function reason(modelType: string): string {
   if (modelType.startsWith('deepseek')) return 'multi-head latent attention (MLA) is not supported; ';
   if (/moe|mixtral/.test(modelType)) return 'mixture-of-experts layers (MoE) are not supported; ';
   return '';
+}
+
+/** An id that the model cannot produce would never end an answer. */
+function refuseUnknownIds(r: ConfigReader, vocabSize: number): void {
+  for (const field of ['bos_token_id', 'eos_token_id']) {
+    if (r.tokenIds(field)?.some((id) => id >= vocabSize)) r.invalid(field, `ids below vocab_size (${vocabSize})`);
+  }
 }
 
 function firstId(ids: number[] | null, fallback: number | null): number | null {

@@ -55,7 +55,7 @@ export class EncodeWorker {
       this.waiting.delete(reply.key);
       if (this.waiting.size === 0) worker.unref();
       if ('ids' in reply) waiting?.resolve(reply.ids);
-      else waiting?.reject(new SwiftKVError('ERR_INTERNAL', `Tokenizing failed: ${reply.error}`));
+      else waiting?.reject(new SwiftKVError(reply.code, reply.error));
     });
     const died = (reason: string) =>
       this.fail(worker, new SwiftKVError('ERR_INTERNAL', `The tokenizer's worker thread ended: ${reason}.`));

@@ -1,7 +1,8 @@
 // Reads a model folder's tokenizer files and puts the parts together.
 
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileExists, readSmallFile } from '../checkpoint/files.ts';
+import { decodeUtf8, isJsonObject, parseJsonObject, quote } from '../checkpoint/json.ts';
 import { SwiftKVError } from '../errors.ts';
 import { ChatTemplate } from './chat-template.ts';
 import { EncodeWorker } from './encode-worker.ts';
@@ -20,12 +21,14 @@ export const inlineEncodeLength = 16_384;
  */
 export async function loadTokenizer(folders: readonly string[]): Promise<Tokenizer | null> {
   for (const folder of folders) {
-    const tokenizerJson = await readIfThere(join(folder, 'tokenizer.json'));
-    if (tokenizerJson === null) continue;
-    const configText = await readIfThere(join(folder, 'tokenizer_config.json'));
-    const config =
-      configText === null ? {} : (parseObject(configText, folder, 'tokenizer_config.json') as TokenizerConfigJson);
-    const vocabulary = new Vocabulary(parseObject(tokenizerJson, folder, 'tokenizer.json'), config, folder);
+    const path = join(folder, 'tokenizer.json');
+    const bytes = await readIfThere(path);
+    if (bytes === null) continue;
+    const configPath = join(folder, 'tokenizer_config.json');
+    const configBytes = await readIfThere(configPath);
+    const config = (configBytes === null ? {} : parseJsonObject(configBytes, configPath)) as TokenizerConfigJson;
+    const vocabulary = new Vocabulary(parseJsonObject(bytes, path), config, folder);
+    const tokenizerJson = decodeUtf8(bytes);
     const template = await findChatTemplate(folder, config);
     return assemble(vocabulary, template, { tokenizerJson, config, where: folder });
   }
@@ -80,36 +83,38 @@ function assemble(
 }
 
 async function findChatTemplate(folder: string, config: TokenizerConfigJson): Promise<ChatTemplate | null> {
-  const file = await readIfThere(join(folder, 'chat_template.jinja'));
-  if (file !== null) return new ChatTemplate(file, folder);
-  const entry = config.chat_template;
+  const path = join(folder, 'chat_template.jinja');
+  const file = await readIfThere(path);
+  if (file !== null) return new ChatTemplate(utf8(file, path), folder);
+  const entry: unknown = config.chat_template;
+  if (entry === undefined || entry === null) return null;
   if (typeof entry === 'string') return new ChatTemplate(entry, folder);
-  if (Array.isArray(entry)) {
-    const named = entry.find((t) => t.name === 'default') ?? entry[0];
-    if (named) return new ChatTemplate(named.template, folder);
+  const named: unknown[] = Array.isArray(entry) ? entry : [entry];
+  if (!named.every(isNamedTemplate)) {
+    throw new SwiftKVError(
+      'ERR_MODEL_INVALID',
+      `${join(folder, 'tokenizer_config.json')}: expected chat_template to be a text or a list of ` +
+        `{ name, template } but received ${quote(entry)}; mend it, or put the template into chat_template.jinja`,
+    );
   }
-  return null;
+  const chosen = named.find((t) => t.name === 'default') ?? named[0];
+  return chosen === undefined ? null : new ChatTemplate(chosen.template, folder);
 }
 
-async function readIfThere(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
-    throw new SwiftKVError('ERR_IO', `Reading ${path} failed: ${String(error)}`, { cause: error });
-  }
+function isNamedTemplate(value: unknown): value is { name: string; template: string } {
+  return isJsonObject(value) && typeof value['name'] === 'string' && typeof value['template'] === 'string';
 }
 
-function parseObject(text: string, folder: string, file: string): object {
-  let value: unknown;
+async function readIfThere(path: string): Promise<Uint8Array | null> {
+  return (await fileExists(path)) ? readSmallFile(path, 'ERR_MODEL_NOT_FOUND') : null;
+}
+
+function utf8(bytes: Uint8Array, path: string): string {
   try {
-    value = JSON.parse(text);
+    return decodeUtf8(bytes);
   } catch (error) {
-    throw new SwiftKVError('ERR_MODEL_INVALID', `${file} of ${folder} is not JSON: ${String(error)}`, { cause: error });
+    throw new SwiftKVError('ERR_MODEL_INVALID', `${path}: expected a text in UTF-8; is the file complete?`, {
+      cause: error,
+    });
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new SwiftKVError('ERR_MODEL_INVALID', `Expected ${file} of ${folder} to be a JSON object.`);
-  }
-  return value;
 }

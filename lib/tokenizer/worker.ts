@@ -1,6 +1,7 @@
 // The worker thread that tokenizes long texts. Started on first use, with the tokenizer's files as workerData.
 
 import { parentPort, workerData } from 'node:worker_threads';
+import { type ErrorCode, toSwiftKVError } from '../errors.ts';
 import { type TokenizerConfigJson, Vocabulary } from './vocabulary.ts';
 
 export interface WorkerData {
@@ -15,7 +16,7 @@ export interface EncodeRequest {
   addSpecialTokens: boolean;
 }
 
-export type EncodeReply = { key: number; ids: Int32Array } | { key: number; error: string };
+export type EncodeReply = { key: number; ids: Int32Array } | { key: number; code: ErrorCode; error: string };
 
 const data = workerData as WorkerData;
 const vocabulary = new Vocabulary(JSON.parse(data.tokenizerJson) as object, data.config, data.where);
@@ -25,6 +26,7 @@ parentPort?.on('message', ({ key, text, addSpecialTokens }: EncodeRequest) => {
     const ids = vocabulary.encode(text, addSpecialTokens);
     parentPort?.postMessage({ key, ids } satisfies EncodeReply, [ids.buffer as ArrayBuffer]);
   } catch (error) {
-    parentPort?.postMessage({ key, error: String(error) } satisfies EncodeReply);
+    const { code, message } = toSwiftKVError(error);
+    parentPort?.postMessage({ key, code, error: message } satisfies EncodeReply);
   }
 });

@@ -261,7 +261,7 @@ describe('tokens that end an answer', () => {
     [7, 3, [3, 7]],
   ])('config %j and generation %j give %j', (config, generation, expected) => {
     const parsed = parseConfig(
-      { ...llama, eos_token_id: config },
+      { ...llama, vocab_size: 128_256, eos_token_id: config },
       generation === undefined ? null : { eos_token_id: generation },
     );
     expect(parsed.eosTokenIds).toEqual(expected);
