@@ -134,24 +134,27 @@ std::span<uint8_t> read_bytes(Napi::Value value, const std::string& name) {
   return {array.Data(), array.ElementLength()};
 }
 
-Napi::Float32Array new_floats(Napi::Env env, int64_t count) {
-  // V8 aborts when it cannot allocate a buffer of its own, so large ones are allocated here.
-  constexpr int64_t kLarge = int64_t{16} << 20;
-  constexpr int64_t kMaxElements = (int64_t{1} << 30) - 1;  // Node's largest external buffer is below 4 GiB
-  if (count > kMaxElements)
-    throw Error(Code::invalid_argument, "a Float32Array of " + std::to_string(count) +
-                                            " elements is too large; at most " + std::to_string(kMaxElements));
-  if (count < kLarge) return Napi::Float32Array::New(env, static_cast<size_t>(count));
-  auto* data = new float[static_cast<size_t>(count)];
+Napi::ArrayBuffer new_buffer(Napi::Env env, size_t bytes) {
+  // V8 ends the process when it cannot allocate a buffer of its own, so all but small ones are allocated here.
+  constexpr size_t kLarge = size_t{1} << 20;
+  constexpr size_t kMaxBytes = (size_t{1} << 32) - 4;  // Node's largest external buffer is below 4 GiB
+  if (bytes > kMaxBytes)
+    throw Error(Code::invalid_argument,
+                "an array of " + std::to_string(bytes) + " bytes is too large; at most " + std::to_string(kMaxBytes));
+  if (bytes < kLarge) return Napi::ArrayBuffer::New(env, bytes);
+  auto* data = new std::byte[bytes];
   napi_value buffer = nullptr;
   const napi_status status = napi_create_external_arraybuffer(
-      env, data, static_cast<size_t>(count) * sizeof(float),
-      [](napi_env, void* memory, void*) { delete[] static_cast<float*>(memory); }, nullptr, &buffer);
-  if (status != napi_ok) {
-    delete[] data;
-    throw Napi::Error::New(env);
-  }
-  return Napi::Float32Array::New(env, static_cast<size_t>(count), Napi::ArrayBuffer(env, buffer), 0);
+      env, data, bytes, [](napi_env, void* memory, void*) { delete[] static_cast<std::byte*>(memory); }, nullptr,
+      &buffer);
+  if (status == napi_ok) return Napi::ArrayBuffer(env, buffer);
+  delete[] data;
+  throw Napi::Error::New(env);
+}
+
+Napi::Float32Array new_floats(Napi::Env env, int64_t count) {
+  const auto n = static_cast<size_t>(count);
+  return Napi::Float32Array::New(env, n, new_buffer(env, n * sizeof(float)), 0);
 }
 
 const char* layout_name(Layout layout) {

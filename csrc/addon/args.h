@@ -37,7 +37,8 @@ std::span<float> read_floats(Napi::Value value, const std::string& name);
 std::span<int32_t> read_ints(Napi::Value value, const std::string& name);
 std::span<uint8_t> read_bytes(Napi::Value value, const std::string& name);
 
-// An uninitialised Float32Array. Throws out_of_memory where V8 would end the process.
+// Uninitialised. They throw out_of_memory where V8 would end the process.
+Napi::ArrayBuffer new_buffer(Napi::Env env, size_t bytes);
 Napi::Float32Array new_floats(Napi::Env env, int64_t count);
 
 const char* layout_name(Layout layout);

@@ -30,7 +30,8 @@ DType read_float_dtype(Napi::Value value) {
 Napi::Value convert(const Napi::CallbackInfo& info) {
   const std::span<float> values = read_floats(info[0], "values");
   const DType dtype = read_float_dtype(info[1]);
-  Napi::Uint8Array bytes = Napi::Uint8Array::New(info.Env(), values.size() * dtype_bytes(dtype));
+  const size_t size = values.size() * dtype_bytes(dtype);
+  Napi::Uint8Array bytes = Napi::Uint8Array::New(info.Env(), size, new_buffer(info.Env(), size), 0);
   uint8_t* out = bytes.Data();
   visit_float_type(dtype, [&]<class T>(T) {
     for (const float value : values) {

@@ -1,6 +1,7 @@
 // The engine: a loaded model, its tokenizer, and the loop that runs requests together.
 
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
+import { allocateFloats } from '../machine/memory.ts';
 import { type LoadedModel, loadModel } from '../model/load.ts';
 import { greedy, samplingDefaults } from '../sampling/options.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
@@ -145,7 +146,7 @@ export class Engine implements AsyncDisposable {
     }
     this.#checkOpen();
     if (signal?.aborted) throw abortError(signal, 'logits');
-    const data = new Float32Array(prompt.length * config.vocabSize);
+    const data = allocateFloats(prompt.length * config.vocabSize, 'logits');
     const sequence = new Sequence({ prompt, maxTokens: 0, stopIds: new Set(), fullDepth: true, scoring: true });
     await new Promise<void>((resolve, reject) => {
       const settle = (error: SwiftKVError | null) => {

@@ -2,6 +2,7 @@
 // when it is allocated, and the kernel kills who takes too much; so the sum is compared before, not after.
 
 import { freemem } from 'node:os';
+import { SwiftKVError } from '../errors.ts';
 import { type Cgroup, cgroupsOf, type ReadText, readNumber, readText } from './cgroups.ts';
 
 /** Files of a limit, of what counts against it, and the line of memory.stat that gives way. */
@@ -37,6 +38,16 @@ export function availableMemory(read: ReadText = readText, free: () => number = 
     }
   }
   return Math.max(0, Math.min(...rooms));
+}
+
+/** Zeros on the JavaScript heap's outside. @throws ERR_OUT_OF_MEMORY, where JavaScript has a RangeError */
+export function allocateFloats(count: number, where: string): Float32Array<ArrayBuffer> {
+  try {
+    return new Float32Array(count);
+  } catch (cause) {
+    const message = `Could not allocate ${formatBytes(count * 4)} for the result (${where}); ask for less at a time`;
+    throw new SwiftKVError('ERR_OUT_OF_MEMORY', message, { cause });
+  }
 }
 
 /** 1.5 GiB, 12.0 MiB: for messages. */

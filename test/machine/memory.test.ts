@@ -1,7 +1,7 @@
 // Memory is counted before it is taken: pages that do not exist end the process, not the load.
 
 import { describe, expect, it } from 'vitest';
-import { availableMemory, formatBytes } from '../../lib/machine/memory.ts';
+import { allocateFloats, availableMemory, formatBytes } from '../../lib/machine/memory.ts';
 
 describe('available memory', () => {
   const machine = 'MemTotal: 100 kB\nMemAvailable:       1000 kB\n';
@@ -85,4 +85,11 @@ describe('available memory', () => {
   it('is written for people', () => {
     expect([512, 2048, 1.5 * 2 ** 30].map(formatBytes)).toEqual(['512 bytes', '2.0 KiB', '1.5 GiB']);
   });
+});
+
+it('a result that has no room on this side is an error with a code too', () => {
+  expect(allocateFloats(3, 'test')).toEqual(new Float32Array(3));
+  expect(() => allocateFloats(2 ** 50, 'test')).toThrow(
+    expect.objectContaining({ code: 'ERR_OUT_OF_MEMORY', message: expect.stringContaining('4096.0 TiB') }),
+  );
 });

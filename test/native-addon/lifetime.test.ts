@@ -1,5 +1,6 @@
 // The addon under environments that end at any moment. Each test is a process of its own: a crash is its outcome.
 
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,4 +43,13 @@ test('the event loop lives while work pends, and no longer', async () => {
 test('several environments compute the same at once, and workers end by themselves', async () => {
   const outcome = await runProgram('environments.mjs');
   expect(outcome).toMatchObject({ code: 0, output: 'equal\n' });
+});
+
+const prlimit = spawnSync('prlimit', ['--as=4294967296:', 'true']);
+const cannotLimit = prlimit.error?.message ?? (prlimit.status === 0 ? null : String(prlimit.stderr));
+if (cannotLimit !== null) console.warn(`skipped: address space cannot be limited here (${cannotLimit.trim()})`);
+
+test.skipIf(cannotLimit !== null)('memory ends in every entry that allocates: a code, and no crash', async () => {
+  const outcome = await runProgram('no-memory.mjs', weights);
+  expect(outcome).toMatchObject({ code: 0, signal: null, output: 'survived\n' });
 });
