@@ -61,6 +61,34 @@ describeLevels('logprobs', (device) => {
     );
   });
 
+  it('takes the rows that are asked for, in any order and more than once, with the bits that they have alone', () =>
+    withScope(device, (s) => {
+      const [source, vocab, k] = [5, 67, 3];
+      const logits = s.floats(new Random(3).floats(source * vocab, 'f32', 9), [source, vocab]);
+      const ids = s.ints([4, -1, 66, 0, 12]);
+      const take = (rows?: number[]) => {
+        const count = rows?.length ?? source;
+        const out = {
+          chosen: s.out([count]),
+          rank: s.out([count], 'i32'),
+          topIds: s.out([count, k], 'i32'),
+          topLogprobs: s.out([count, k]),
+        };
+        ops.sync.logprobs({ logits, ids, ...(rows ? { rows: s.ints(rows) } : {}), ...out });
+        return Array.from({ length: count }, (_, i) => [
+          out.chosen.toFloat32Array()[i],
+          out.rank.toInt32Array()[i],
+          ...out.topIds.toInt32Array().subarray(i * k, (i + 1) * k),
+          ...out.topLogprobs.toFloat32Array().subarray(i * k, (i + 1) * k),
+        ]);
+      };
+      const all = take();
+      expect(take([4, 1, 1, 0])).toEqual([4, 1, 1, 0].map((row) => all[row]));
+      expect(take([])).toEqual([]);
+      expect(() => take([5])).toThrow(/rows\[0\] is 5, expected 0 to 4/);
+      expect(() => take([-1])).toThrow(/rows\[0\] is -1/);
+    }));
+
   it('stays finite for logits far apart', () =>
     withScope(device, (s) => {
       const [chosen, rank] = [s.out([2]), s.out([2], 'i32')];
