@@ -19,7 +19,7 @@ import { bufferBytes, buildForward } from './program.ts';
 import { fillRandom } from './random.ts';
 import { inverseFrequencies } from './rope.ts';
 import type { ModelRunner } from './runner.ts';
-import { chooseCapacity, chooseSizes, describeSum, type SizeOptions, type Sizes } from './sizes.ts';
+import { chooseCapacity, chooseSizes, describeSum, processReserve, type SizeOptions, type Sizes } from './sizes.ts';
 import { type ModelSource, openSource } from './source.ts';
 import { type ActivationDType, activationDTypes, dtypeName, type WeightDType, weightDTypes } from './weight-dtype.ts';
 
@@ -79,8 +79,10 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
   const threads = chooseThreads(cpu, options.threads);
   const specs = cacheSpecs(model.config, model.kvCacheDtype, model.staticScales);
   const bytesPerToken = kvBytesPerToken(specs);
+  const reserve = processReserve(model.plan.packedBytes);
   const budget = {
-    available: availableMemory(),
+    available: Math.max(0, availableMemory() - reserve),
+    reserve,
     weights: model.plan.packedBytes,
     workspace: workspaceEstimate(model, options),
   };

@@ -42,10 +42,21 @@ export interface Sizes {
 
 /** Bytes that exist anyway: what the pool's default share is taken of. */
 export interface MemoryBudget {
+  /** What may be taken, `reserve` left out already. */
   available: number;
+  /** What the process itself may need beside the sum while it loads and runs. */
+  reserve: number;
   weights: number;
   /** Of the workspace, at the capacity of `chooseCapacity`. */
   workspace: number;
+}
+
+/**
+ * What a load takes that no sum knows before: buffers that files are read through, scratch of ops, the tokenizer on the
+ * JavaScript heap (6 MiB measured for a model of 13 MiB, mostly independent of it), and page tables (1/512 of all).
+ */
+export function processReserve(weights: number): number {
+  return 32 * 2 ** 20 + Math.ceil(weights / 256);
 }
 
 /** The rows of one step. @throws ERR_INVALID_ARGUMENT */
@@ -129,11 +140,12 @@ function defaultBlocks(len: number, maxSeqs: number, blockBytes: number, room: n
 }
 
 /** The sum that did not fit, and what to do. */
-export function describeSum(bytes: { weights: number; workspace: number; kvPool: number; available: number }): string {
-  const { weights, workspace, kvPool, available } = bytes;
+export function describeSum(bytes: MemoryBudget & { kvPool: number }): string {
+  const { weights, workspace, kvPool, available, reserve } = bytes;
   return (
     `The model needs ${formatBytes(weights + workspace + kvPool)}: weights ${formatBytes(weights)}, ` +
-    `KV cache ${formatBytes(kvPool)}, workspace ${formatBytes(workspace)}; available are ${formatBytes(available)}. ` +
+    `KV cache ${formatBytes(kvPool)}, workspace ${formatBytes(workspace)}; available are ${formatBytes(available)} ` +
+    `beside ${formatBytes(reserve)} that the process itself may need. ` +
     'Lower kvCacheBytes, maxModelLen or maxRows, or use dtype bf16'
   );
 }

@@ -6,7 +6,7 @@ import { chooseSizes, type MemoryBudget } from '../../lib/model/sizes.ts';
 
 const GiB = 2 ** 30;
 const config = parseConfig({ model_type: 'llama', max_position_embeddings: 131_072, num_hidden_layers: 32 });
-const budget: MemoryBudget = { available: 40 * GiB, weights: 3 * GiB, workspace: 1 * GiB };
+const budget: MemoryBudget = { available: 40 * GiB, weights: 3 * GiB, workspace: 1 * GiB, reserve: GiB / 4 };
 const bytesPerToken = 128 * 1024;
 
 describe('default sizes', () => {
@@ -47,7 +47,7 @@ describe('sizes that cannot be', () => {
     const choose = () => chooseSizes(config, bytesPerToken, budget, { kvCacheBytes: 38 * GiB });
     expect(choose).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_MEMORY' }));
     expect(choose).toThrow(
-      /42\.0 GiB: weights 3\.0 GiB, KV cache 38\.0 GiB, workspace 1\.0 GiB; available are 40\.0 GiB/,
+      /42\.0 GiB: weights 3\.0 GiB, KV cache 38\.0 GiB, workspace 1\.0 GiB; available are 40\.0 GiB beside 256\.0 MiB/,
     );
   });
 

@@ -1,7 +1,10 @@
 // Every stage of an engine's life is ended in every way, in processes of their own: their last words say how they fared.
 
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { runScript, survives } from './support.ts';
+
+// Two processors, several scripts at once: seconds alone, much more on a busy machine.
+vi.setConfig({ testTimeout: 150_000, maxConcurrency: 3 });
 
 describe.concurrent('stopping', () => {
   test('a request aborted before, in prefill, in decode and after its end costs no further step', () =>

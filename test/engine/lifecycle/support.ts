@@ -12,7 +12,7 @@ export interface Outcome {
 }
 
 /** Long enough for a busy machine; a script that is still there is killed, which its outcome shows. */
-const hangMs = 50_000;
+const hangMs = 140_000;
 
 export function runScript(script: string, ...args: string[]): Promise<Outcome> {
   const path = fileURLToPath(new URL(`programs/${script}`, import.meta.url));
