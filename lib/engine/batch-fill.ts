@@ -56,7 +56,19 @@ export class BatchWriter {
     counts[2] = plan.logitRows;
     counts[3] = plan.size;
     counts[4] = survivingSeqs;
-    counts[5] = 0;
+    counts[5] = plan.logprobRows;
+  }
+
+  /** Limits the last row of an item to tokens that both masks allow, in row `row` of the masks; after `write`. */
+  writeMask(item: PlanItem, row: number, first: Uint32Array | null, second: Uint32Array | null): boolean {
+    const mask = first ?? second;
+    if (mask === null) return false;
+    const { masks, maskRows } = this.batch;
+    const base = row * mask.length;
+    masks.set(mask, base);
+    if (second !== null) for (let i = 0; i < second.length; i++) masks[base + i]! &= second[i]!;
+    maskRows[item.logitStart + item.logitRows - 1] = row;
+    return true;
   }
 
   private writeRows(item: PlanItem, row: number): void {
@@ -72,15 +84,24 @@ export class BatchWriter {
 
   /** The item's logit rows are its last surviving ones; `end` is the surviving row after them. */
   private writeLogits(item: PlanItem, end: number): void {
-    const { logitRows, samplerSlots, outputPositions, forcedIds, maskRows } = this.batch;
+    const { logitRows, samplerSlots, outputPositions, forcedIds, maskRows, logprobRows } = this.batch;
+    const { sequence, logitStart } = item;
     const first = end - item.logitRows;
-    const outputs = item.sequence.numOutput;
+    const outputs = sequence.numOutput;
     for (let k = 0; k < item.logitRows; k++) {
-      logitRows[item.logitStart + k] = first + k;
-      samplerSlots[item.logitStart + k] = item.sequence.slot;
-      outputPositions[item.logitStart + k] = outputs;
-      forcedIds[item.logitStart + k] = -1;
-      maskRows[item.logitStart + k] = -1;
+      const row = logitStart + k;
+      logitRows[row] = first + k;
+      samplerSlots[row] = sequence.slot;
+      outputPositions[row] = outputs;
+      forcedIds[row] = -1;
+      maskRows[row] = -1;
+    }
+    const position = item.start + item.count - item.logitRows;
+    for (let k = 0; k < item.logprobRows; k++) {
+      logprobRows[item.logprobStart + k] = logitStart + k;
+      // The token that follows in the prompt is the one whose probability is wanted.
+      const next = position + k + 1;
+      if (next < sequence.promptLength) forcedIds[logitStart + k] = sequence.tokens[next]!;
     }
   }
 

@@ -1,12 +1,14 @@
 // Drives the runner: plan, write, run, apply, and tell listeners of step k while step k+1 runs. Runs while there is work.
 
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
-import type { ModelRunner } from '../model/runner.ts';
+import type { ModelRunner, StepBatch } from '../model/runner.ts';
+import { noNumbers } from '../native/binding.ts';
+import { callTokenMask } from '../sampling/token-mask.ts';
 import { BatchWriter } from './batch-fill.ts';
 import type { Job } from './job.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
-import type { StepPlan } from './step-plan.ts';
+import type { PlanItem, StepPlan } from './step-plan.ts';
 
 /** Called when a step has ended and its results are applied; for tests and measurements. */
 export type StepObserver = (plan: StepPlan, ms: number) => void;
@@ -50,6 +52,18 @@ export class EngineLoop {
   abort(job: Job): void {
     if (!this.jobs.delete(job.sequence)) return;
     this.scheduler.abort(job.sequence);
+    this.stopIdleStep();
+  }
+
+  /** The answer so far is the whole one: like `abort`, but the sequence is finished. */
+  finish(job: Job): void {
+    if (!this.jobs.delete(job.sequence)) return;
+    job.endedAt = performance.now();
+    this.scheduler.finish(job.sequence);
+    this.stopIdleStep();
+  }
+
+  private stopIdleStep(): void {
     const plan = this.current;
     if (plan === null) return;
     for (let i = 0; i < plan.size; i++) {
@@ -90,12 +104,13 @@ export class EngineLoop {
 
   private async step(plan: StepPlan): Promise<void> {
     const writer = this.writers[this.numSteps++ & 1]!;
-    this.current = plan;
     let ms = 0;
     try {
       this.begin(plan);
       writer.write(plan);
+      this.writeMasks(plan, writer);
       const running = this.runner.run(writer.batch);
+      this.current = plan;
       try {
         // Results of the step before are handed on while this one runs.
         this.notify();
@@ -110,25 +125,44 @@ export class EngineLoop {
     }
     this.current = null;
     this.scheduler.complete(plan, writer.batch.sampledIds, writer.batch.rowLayers, ms);
-    this.applyStep(plan);
+    this.applyStep(plan, writer.batch);
     this.onStep?.(plan, ms);
   }
 
   private begin(plan: StepPlan): void {
     for (let i = 0; i < plan.size; i++) {
-      const item = plan.items[i]!;
-      if (item.start > 0) continue;
-      // The first rows of a sequence in this slot.
-      const job = this.jobs.get(item.sequence)!;
-      const { slot, tokens, promptLength, length } = item.sequence;
-      this.runner.setSampler(
-        slot,
-        job.sampler,
-        tokens.subarray(0, promptLength),
-        tokens.subarray(promptLength, length),
-      );
+      const { sequence, start } = plan.items[i]!;
+      if (start > 0) continue;
+      // The first rows of a sequence in this slot. After a preemption its sampler knows its output so far.
+      const job = this.jobs.get(sequence)!;
+      const { promptLength, tokens, length } = sequence;
+      const prompt = tokens.subarray(0, promptLength);
+      this.runner.setSampler(sequence.slot, job.sampler, prompt, tokens.subarray(promptLength, length));
       if (Number.isNaN(job.startedAt)) job.startedAt = performance.now();
     }
+  }
+
+  /** Says which tokens may be drawn, where a request limits them. A request whose mask fails leaves the step. */
+  private writeMasks(plan: StepPlan, writer: BatchWriter): void {
+    let row = 0;
+    for (let i = 0; i < plan.size; i++) {
+      const item = plan.items[i]!;
+      // A caller's mask may have ended a request of the step.
+      const job = this.jobs.get(item.sequence);
+      if (job === undefined || !item.sample || (job.allowed === null && job.tokenMask === null)) continue;
+      try {
+        if (writer.writeMask(item, row, job.allowed, this.callTokenMask(job))) row++;
+      } catch (error) {
+        this.abort(job);
+        this.failed.push({ job, error: toSwiftKVError(error) });
+      }
+    }
+  }
+
+  private callTokenMask({ tokenMask, sequence }: Job): Uint32Array | null {
+    if (tokenMask === null) return null;
+    const { tokens, promptLength, length } = sequence;
+    return callTokenMask(tokenMask, tokens.subarray(promptLength, length), this.runner.config.vocabSize);
   }
 
   private copyLogits(plan: StepPlan): void {
@@ -136,24 +170,26 @@ export class EngineLoop {
     const vocab = this.runner.config.vocabSize;
     const logits = this.runner.readLogits(plan.scoredRows);
     for (let i = 0; i < plan.size; i++) {
-      const { sequence, start, logitStart, logitRows } = plan.items[i]!;
-      if (!sequence.scoring) continue;
+      const { sequence, start, count, logitStart, logitRows } = plan.items[i]!;
+      if (sequence.scoring !== 'logits') continue;
       const rows = logits.subarray(logitStart * vocab, (logitStart + logitRows) * vocab);
-      this.jobs.get(sequence)?.logits?.set(rows, start * vocab);
+      this.jobs.get(sequence)?.logits?.set(rows, (start + count - logitRows) * vocab);
     }
   }
 
-  private applyStep(plan: StepPlan): void {
+  private applyStep(plan: StepPlan, batch: StepBatch): void {
     const now = performance.now();
     for (let i = 0; i < plan.size; i++) {
-      const { sequence, sample } = plan.items[i]!;
+      const item = plan.items[i]!;
+      const { sequence, sample } = item;
       const job = this.jobs.get(sequence);
       if (job === undefined) continue;
       if (sequence.state === 'failed') {
         this.jobs.delete(sequence);
-        this.failed.push({ job, error: numericError(sequence) });
+        this.failed.push({ job, error: drawError(item, batch) });
         continue;
       }
+      if (item.logprobRows > 0) storeLogprobs(job, item, batch);
       if (sample) {
         if (Number.isNaN(job.firstTokenAt)) job.firstTokenAt = now;
         job.lastTokenAt = now;
@@ -197,8 +233,27 @@ export class EngineLoop {
   }
 }
 
-function numericError(sequence: Sequence): SwiftKVError {
-  const where = sequence.scoring ? 'logits of a scored text' : `output token ${sequence.numOutput}`;
+function storeLogprobs(job: Job, item: PlanItem, batch: StepBatch): void {
+  const { sequence, logprobStart, logprobRows } = item;
+  // Of the token that the first logit row is followed by.
+  const position = item.start + item.count - item.logitRows + 1;
+  for (let k = 0; k < logprobRows; k++) {
+    const at = position + k;
+    if (at < sequence.promptLength) job.promptLogprobs?.set(at, batch, logprobStart + k);
+    else job.logprobs?.set(at - sequence.promptLength, batch, logprobStart + k);
+  }
+}
+
+/** Why a sequence has no next token. */
+function drawError({ sequence, logitStart, logitRows }: PlanItem, { sampledIds }: StepBatch): SwiftKVError {
+  if (!sampledIds.subarray(logitStart, logitStart + logitRows).includes(noNumbers)) {
+    return new SwiftKVError(
+      'ERR_NO_TOKEN_ALLOWED',
+      `Expected a token to choose from but allowedTokenIds, tokenMask, logitBias and minTokens leave none ` +
+        `(output token ${sequence.numOutput}); allow one, or end the answer with maxTokens`,
+    );
+  }
+  const where = sequence.scoring !== null ? 'logits of a scored text' : `output token ${sequence.numOutput}`;
   return new SwiftKVError(
     'ERR_NUMERIC',
     `Expected finite logits but the model produced NaN or infinite ones (${where}); other requests are not affected`,

@@ -27,6 +27,7 @@ const known = [
   'maxStepMs',
   'maxBatchRows',
   'maxSequences',
+  'maxLogitRows',
   'signal',
   'onProgress',
 ] as const;
@@ -55,6 +56,8 @@ export function checkEngineOptions(value: unknown): CheckedEngineOptions {
   // Every running answer has its row and its logit row in every step, and a prompt beside them gets a chunk.
   const minRows = maxSeqs + chunkGranule;
   const { maxBatchRows = Math.max(defaultMaxBatchRows, minRows) } = options;
+  const maxRows = checkInteger('maxBatchRows', maxBatchRows, where, minRows, maxBatchRowsLimit);
+  const { maxLogitRows = Math.min(maxRows, Math.max(minLogitRows, maxSeqs)) } = options;
   return {
     maxStepMs: checkNumber('maxStepMs', maxStepMs, where, { min: 0, aboveMin: true }),
     model: {
@@ -70,9 +73,9 @@ export function checkEngineOptions(value: unknown): CheckedEngineOptions {
       kvCacheBytes: positive('kvCacheBytes'),
       threads: positive('threads'),
       isa: isa === undefined ? undefined : checkString('isa', isa, where),
-      maxRows: checkInteger('maxBatchRows', maxBatchRows, where, minRows, maxBatchRowsLimit),
+      maxRows,
       maxSeqs,
-      maxLogitRows: Math.max(minLogitRows, maxSeqs),
+      maxLogitRows: checkInteger('maxLogitRows', maxLogitRows, where, maxSeqs, maxRows),
       signal: signal === undefined ? undefined : checkSignal('signal', signal, where),
       onProgress:
         onProgress === undefined

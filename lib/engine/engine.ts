@@ -10,8 +10,10 @@ import { BlockManager, blockTokens } from './block-manager.ts';
 import { EngineLoop } from './engine-loop.ts';
 import { checkEngineOptions } from './engine-options.ts';
 import { checkGenerateOptions, type GenerateRequest } from './generate-options.ts';
-import { abortError, Generation, type GenerationHost } from './generation.ts';
+import { Generation } from './generation.ts';
 import { Job, type JobListener } from './job.ts';
+import { LogprobStore } from './logprob-store.ts';
+import { abortError, type GenerationHost } from './run.ts';
 import { Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 import type {
@@ -109,6 +111,7 @@ export class Engine implements AsyncDisposable {
       encode: (request) => this.#encode(request),
       submit: (request, prompt, listener) => this.#submit(request, prompt, listener),
       abort: (job) => this.#loop.abort(job),
+      finish: (job) => this.#loop.finish(job),
     };
   }
 
@@ -147,7 +150,7 @@ export class Engine implements AsyncDisposable {
     this.#checkOpen();
     if (signal?.aborted) throw abortError(signal, 'logits');
     const data = allocateFloats(prompt.length * config.vocabSize, 'logits');
-    const sequence = new Sequence({ prompt, maxTokens: 0, stopIds: new Set(), fullDepth: true, scoring: true });
+    const sequence = new Sequence({ prompt, maxTokens: 0, stopIds: new Set(), scoring: 'logits' });
     await new Promise<void>((resolve, reject) => {
       const settle = (error: SwiftKVError | null) => {
         signal?.removeEventListener('abort', onAbort);
@@ -158,7 +161,7 @@ export class Engine implements AsyncDisposable {
       };
       const onAbort = () => settle(abortError(signal!, 'logits'));
       const entry = { fail: settle };
-      const job = new Job(sequence, greedy, { onUpdate: () => settle(null), onError: settle }, data);
+      const job = new Job(sequence, greedy, { onUpdate: () => settle(null), onError: settle }, { logits: data });
       this.#loop.submit(job);
       this.#active.add(entry);
       signal?.addEventListener('abort', onAbort, { once: true });
@@ -249,12 +252,12 @@ export class Engine implements AsyncDisposable {
     if (this.#disposed !== null) throw disposedError();
   }
 
-  #needTokenizer(): Tokenizer {
+  #needTokenizer(instead = 'tokenIds'): Tokenizer {
     const { tokenizer } = this.#parts;
     if (tokenizer !== null) return tokenizer;
     throw new SwiftKVError(
       'ERR_NO_TOKENIZER',
-      'Expected tokenIds because the model folder has no tokenizer.json but received text; pass `tokenIds`',
+      `Expected ${instead} because the model folder has no tokenizer.json but received text; add one or pass token ids`,
     );
   }
 
@@ -292,7 +295,9 @@ export class Engine implements AsyncDisposable {
 
   #submit(request: GenerateRequest, prompt: Int32Array, listener: JobListener): Job {
     const { maxModelLen, numBlocks } = this.#parts.model;
-    if (prompt.length >= maxModelLen) throw contextError(maxModelLen, `a prompt of ${prompt.length} and an answer`);
+    if (request.stops.length > 0) this.#needTokenizer('tokenIds and no stop strings');
+    if (prompt.length >= maxModelLen && request.maxTokens !== 0)
+      throw contextError(maxModelLen, `a prompt of ${prompt.length} and an answer`);
     // The last token of an answer needs no room in the cache.
     const room = Math.min(maxModelLen, numBlocks * blockTokens + 1) - prompt.length;
     const sequence = new Sequence({
@@ -300,9 +305,18 @@ export class Engine implements AsyncDisposable {
       maxTokens: request.maxTokens ?? Math.max(1, room),
       stopIds: request.stopIds,
       fullDepth: request.fullDepth,
-      scoring: false,
+      scoring: request.promptLogprobs === null ? null : 'logprobs',
+      logprobs: request.logprobs !== null,
     });
-    const job = new Job(sequence, request.sampling.state, listener);
+    // A small vocabulary has fewer tokens than may be asked for.
+    const { maxTopLogprobs } = this.#parts.model.capacity;
+    const store = (top: number | null) => (top === null ? null : new LogprobStore(Math.min(top, maxTopLogprobs)));
+    const job = new Job(sequence, request.sampling.state, listener, {
+      logprobs: store(request.logprobs),
+      promptLogprobs: store(request.promptLogprobs),
+      allowed: request.allowed,
+      tokenMask: request.tokenMask,
+    });
     this.#loop.submit(job);
     return job;
   }

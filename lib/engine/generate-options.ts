@@ -2,12 +2,15 @@
 
 import { SwiftKVError } from '../errors.ts';
 import type { ModelConfig } from '../model/config.ts';
+import { maxTopLogprobs } from '../model/sizes.ts';
 import { resolveSampling, type Sampling } from '../sampling/options.ts';
+import { maskOf } from '../sampling/token-mask.ts';
 import { plainMessages } from '../tokenizer/chat-message.ts';
 import type { ChatMessage } from '../tokenizer/tokenizer.ts';
 import type { SamplingDefaults } from './types.ts';
 import {
   checkBoolean,
+  checkFunction,
   checkInteger,
   checkOptions,
   checkSignal,
@@ -27,23 +30,50 @@ const known = [
   'topP',
   'minP',
   'seed',
-  'ignoreEos',
-  'fullDepth',
+  'repetitionPenalty',
+  'presencePenalty',
+  'frequencyPenalty',
+  'logitBias',
+  'allowedTokenIds',
+  'tokenMask',
+  'stop',
+  'includeStop',
   'stopTokenIds',
+  'ignoreEos',
+  'minTokens',
+  'skipSpecialTokens',
+  'logprobs',
+  'promptLogprobs',
+  'fullDepth',
   'signal',
 ] as const;
+
+const maxStops = 64;
+const maxStopLength = 1000;
 
 export type PromptInput =
   | { type: 'prompt'; text: string }
   | { type: 'messages'; messages: readonly ChatMessage[] }
   | { type: 'tokenIds'; tokenIds: Int32Array };
 
+export type TokenMask = (outputIds: Int32Array) => Uint32Array | null;
+
 export interface GenerateRequest {
   input: PromptInput;
   /** null: as many as there is room for. */
   maxTokens: number | null;
   sampling: Sampling;
+  /** [ceil(vocabSize / 32)] or null. */
+  allowed: Uint32Array | null;
+  tokenMask: TokenMask | null;
   stopIds: ReadonlySet<number>;
+  stops: readonly string[];
+  includeStop: boolean;
+  minTokens: number;
+  skipSpecialTokens: boolean;
+  /** Most likely tokens to report beside each token; null: no log-probabilities. */
+  logprobs: number | null;
+  promptLogprobs: number | null;
   fullDepth: boolean;
   signal: AbortSignal | null;
 }
@@ -56,21 +86,70 @@ export function checkGenerateOptions(
   eosIds: ReadonlySet<number>,
 ): GenerateRequest {
   const options = checkOptions(value, known, where);
-  const { maxTokens, ignoreEos = false, fullDepth = false, stopTokenIds, signal } = options;
+  const { vocabSize } = config;
+  const { ignoreEos = false, fullDepth = false, includeStop = false, skipSpecialTokens = true } = options;
+  const { stopTokenIds, allowedTokenIds, tokenMask, signal } = options;
+  const stopIds = stopIdsOf(checkBoolean('ignoreEos', ignoreEos, where), stopTokenIds, vocabSize, eosIds);
+  const sampling = resolveSampling(options, { defaults, vocabSize, stopIds, where });
+  const promptLogprobs = topCount('promptLogprobs', options);
   return {
-    input: checkInput(options, config.vocabSize),
-    maxTokens: maxTokens === undefined ? null : checkInteger('maxTokens', maxTokens, where, 1),
-    sampling: resolveSampling(options, defaults, where),
-    stopIds: stopIds(checkBoolean('ignoreEos', ignoreEos, where), stopTokenIds, config.vocabSize, eosIds),
-    fullDepth: checkBoolean('fullDepth', fullDepth, where),
+    input: checkInput(options, vocabSize),
+    ...tokenLimits(options, sampling.state.minTokens, promptLogprobs),
+    sampling,
+    allowed: allowedTokenIds === undefined ? null : allowedMask(allowedTokenIds, vocabSize),
+    tokenMask: tokenMask === undefined ? null : checkFunction<TokenMask>('tokenMask', tokenMask, where),
+    stopIds,
+    stops: stopStrings(options['stop']),
+    includeStop: checkBoolean('includeStop', includeStop, where),
+    skipSpecialTokens: checkBoolean('skipSpecialTokens', skipSpecialTokens, where),
+    logprobs: topCount('logprobs', options),
+    promptLogprobs,
+    fullDepth: checkBoolean('fullDepth', fullDepth, where) || promptLogprobs !== null,
     signal: signal === undefined ? null : checkSignal('signal', signal, where),
   };
 }
 
-function stopIds(ignoreEos: boolean, given: unknown, vocabSize: number, eosIds: ReadonlySet<number>) {
+function tokenLimits({ maxTokens }: Record<string, unknown>, minTokens: number, promptLogprobs: number | null) {
+  if (maxTokens === undefined) return { maxTokens: null, minTokens };
+  const limit = checkInteger('maxTokens', maxTokens, where, promptLogprobs === null ? 1 : 0);
+  if (minTokens > limit) throw expected('minTokens', `an integer from 0 to maxTokens (${limit})`, minTokens, where);
+  return { maxTokens: limit, minTokens };
+}
+
+function topCount(name: 'logprobs' | 'promptLogprobs', options: Record<string, unknown>): number | null {
+  const value = options[name];
+  return value === undefined ? null : checkInteger(name, value, where, 0, maxTopLogprobs);
+}
+
+function stopIdsOf(ignoreEos: boolean, given: unknown, vocabSize: number, eosIds: ReadonlySet<number>) {
   const own = given === undefined ? [] : checkTokenIds('stopTokenIds', given, where, vocabSize);
   if (own.length === 0 && !ignoreEos) return eosIds;
   return new Set(ignoreEos ? own : [...eosIds, ...own]);
+}
+
+function allowedMask(value: unknown, vocabSize: number): Uint32Array {
+  const ids = checkTokenIds('allowedTokenIds', value, where, vocabSize);
+  if (ids.length === 0) throw expected('allowedTokenIds', 'a non-empty array of token ids', value, where);
+  return maskOf(ids, vocabSize);
+}
+
+function stopStrings(value: unknown): readonly string[] {
+  if (value === undefined) return [];
+  const stops: unknown[] = Array.isArray(value) ? value : [value];
+  if (stops.length > maxStops) throw expected('stop', `at most ${maxStops} strings`, value, where);
+  const each = `a string of 1 to ${maxStopLength} UTF-16 units, without half of a surrogate pair`;
+  return stops.map((stop, i) => {
+    const name = Array.isArray(value) ? `stop[${i}]` : 'stop';
+    if (typeof stop !== 'string' || stop === '' || stop.length > maxStopLength || hasLoneSurrogate(stop)) {
+      throw expected(name, each, stop, where);
+    }
+    return stop;
+  });
+}
+
+/** Text of a tokenizer never ends inside a character, so such a string could only be found by mistake. */
+function hasLoneSurrogate(text: string): boolean {
+  return /\p{Surrogate}/u.test(text);
 }
 
 function checkInput(options: Record<string, unknown>, vocabSize: number): PromptInput {

@@ -1,23 +1,9 @@
 // What `engine.generate` returns: nothing happens until it is consumed, as a stream of parts or as one result.
 
-import { SwiftKVError, toSwiftKVError } from '../errors.ts';
-import type { StreamDecoder, Tokenizer } from '../tokenizer/tokenizer.ts';
+import { SwiftKVError } from '../errors.ts';
 import type { GenerateRequest } from './generate-options.ts';
-import type { Job, JobListener } from './job.ts';
-import { jobTimings, jobUsage } from './measures.ts';
-import type { FinishPart, GeneratePart, GenerateResult, TextPart } from './types.ts';
-
-/** What a generation needs of its engine. */
-export interface GenerationHost {
-  readonly tokenizer: Tokenizer | null;
-  /** Ids of the prompt. @throws ERR_NO_TOKENIZER, ERR_CHAT_TEMPLATE, ERR_CONTEXT_LENGTH, ... */
-  encode(request: GenerateRequest): Promise<Int32Array> | Int32Array;
-  /** Queues the work. @throws ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL, ERR_DISPOSED */
-  submit(request: GenerateRequest, prompt: Int32Array, listener: JobListener): Job;
-  abort(job: Job): void;
-  /** Generations that `dispose` has to end. */
-  readonly active: Set<{ fail(error: SwiftKVError): void }>;
-}
+import { type GenerationHost, Run } from './run.ts';
+import type { GeneratePart, GenerateResult } from './types.ts';
 
 /**
  * A lazy generation. Consume it once: iterate it (`break` ends it quietly and frees what it holds), or call `result()`.
@@ -53,9 +39,7 @@ export class Generation implements AsyncIterable<GeneratePart> {
       if (run.error !== null) throw run.error;
       await run.nextUpdate();
     }
-    const text = run.takeText();
-    const { finishReason, seed, usage, timings } = run.finishPart();
-    return { text: text?.text ?? '', tokenIds: text?.tokenIds ?? [], finishReason, seed, usage, timings };
+    return run.result();
   }
 
   #consume(): void {
@@ -66,129 +50,6 @@ export class Generation implements AsyncIterable<GeneratePart> {
       );
     }
     this.#consumed = true;
-  }
-}
-
-/** A started generation: waits for its job, and turns tokens into parts when someone reads. */
-class Run implements JobListener {
-  private readonly host: GenerationHost;
-  private readonly request: GenerateRequest | SwiftKVError;
-  private readonly decoder: StreamDecoder | null;
-  private job: Job | null = null;
-  error: SwiftKVError | null = null;
-  private submittedAt = 0;
-  /** Output tokens that have been decoded, and those of them that have been handed over. */
-  private decoded = 0;
-  private taken = 0;
-  private waiters: (() => void)[] = [];
-  private readonly onAbort = () => this.fail(abortError(this.signal!, 'generate'));
-
-  constructor(host: GenerationHost, request: GenerateRequest | SwiftKVError) {
-    this.host = host;
-    this.request = request;
-    this.decoder = host.tokenizer?.streamDecoder() ?? null;
-  }
-
-  get finished(): boolean {
-    return this.job?.sequence.state === 'finished';
-  }
-
-  private get signal(): AbortSignal | null {
-    return this.request instanceof SwiftKVError ? null : this.request.signal;
-  }
-
-  start(): void {
-    this.submittedAt = performance.now();
-    const { request, signal } = this;
-    if (request instanceof SwiftKVError) this.fail(request);
-    else if (signal?.aborted) this.fail(abortError(signal, 'generate'));
-    else {
-      signal?.addEventListener('abort', this.onAbort, { once: true });
-      this.host.active.add(this);
-      try {
-        const prompt = this.host.encode(request);
-        if (prompt instanceof Int32Array) this.submit(request, prompt);
-        else
-          prompt.then(
-            (ids) => this.submit(request, ids),
-            (error) => this.fail(toSwiftKVError(error)),
-          );
-      } catch (error) {
-        this.fail(toSwiftKVError(error));
-      }
-    }
-  }
-
-  private submit(request: GenerateRequest, prompt: Int32Array): void {
-    if (this.error !== null) return;
-    try {
-      this.job = this.host.submit(request, prompt, this);
-    } catch (error) {
-      this.fail(toSwiftKVError(error));
-    }
-  }
-
-  /** Resolves when there is something new to look at: tokens, the end, or an error. */
-  nextUpdate(): Promise<void> {
-    return new Promise((resolve) => this.waiters.push(resolve));
-  }
-
-  onUpdate(): void {
-    if (this.finished) this.detach();
-    this.wake();
-  }
-
-  onError(error: SwiftKVError): void {
-    this.fail(error);
-  }
-
-  /** Ends the request with an error, unless it has ended: at once for the reader, within a step for the engine. */
-  fail(error: SwiftKVError): void {
-    if (this.error !== null || this.finished) return;
-    this.error = error;
-    this.detach();
-    if (this.job !== null) this.host.abort(this.job);
-    this.wake();
-  }
-
-  /** Tokens since the last call, as a part; null while there are none, or while their text is half a character. */
-  takeText(): TextPart | null {
-    if (this.job === null) return null;
-    const { sequence } = this.job;
-    const outputs = sequence.numOutput;
-    if (this.taken === outputs) return null;
-    let text = '';
-    if (this.decoder !== null) {
-      // The token that stopped it is no part of the text.
-      const spoken = sequence.finishReason === 'stop' ? outputs - 1 : outputs;
-      for (; this.decoded < spoken; this.decoded++) {
-        text += this.decoder.push(sequence.tokens[sequence.promptLength + this.decoded]!);
-      }
-      if (this.finished) text += this.decoder.end();
-      else if (text === '') return null;
-    }
-    const from = sequence.promptLength + this.taken;
-    this.taken = outputs;
-    return { type: 'text', text, tokenIds: Array.from(sequence.tokens.subarray(from, sequence.length)) };
-  }
-
-  finishPart(): FinishPart {
-    const job = this.job!;
-    const { seed } = (this.request as GenerateRequest).sampling;
-    const timings = jobTimings(job, this.submittedAt);
-    return { type: 'finish', finishReason: job.sequence.finishReason!, seed, usage: jobUsage(job), timings };
-  }
-
-  private detach(): void {
-    this.signal?.removeEventListener('abort', this.onAbort);
-    this.host.active.delete(this);
-  }
-
-  private wake(): void {
-    const waiters = this.waiters;
-    if (waiters.length === 0) return;
-    this.waiters = [];
-    for (const resolve of waiters) resolve();
   }
 }
 
@@ -238,8 +99,4 @@ class PartIterator implements AsyncIterator<GeneratePart, undefined, undefined> 
     }
     return { done: true, value: undefined };
   }
-}
-
-export function abortError(signal: AbortSignal, where: string): SwiftKVError {
-  return new SwiftKVError('ERR_ABORTED', `The signal was aborted (${where})`, { cause: signal.reason });
 }

@@ -15,7 +15,8 @@ export function jobUsage({ sequence }: Job): Usage {
 
 /** @param submittedAt when the reader asked, of performance.now() */
 export function jobTimings(job: Job, submittedAt: number): Timings {
-  const { sequence, startedAt, firstTokenAt, lastTokenAt, endedAt } = job;
+  const { sequence, startedAt, lastTokenAt, endedAt } = job;
+  const firstTokenAt = Number.isNaN(job.firstTokenAt) ? endedAt : job.firstTokenAt;
   const later = sequence.numOutput - 1;
   const decodeMs = lastTokenAt - firstTokenAt;
   return {

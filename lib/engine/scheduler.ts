@@ -1,9 +1,10 @@
 // Decides who runs and for how many tokens. A pure state machine: no time, no tensors, no promises.
 //
 // First come, first served. Every step, running answers get their next token first, then prompts get chunks, oldest
-// first; while answers wait for it, a step's chunks are cut to fit maxStepMs. Blocks for a whole prompt are reserved at admission; when an answer needs a block and none is free, the youngest
-// running sequence gives all of its blocks back and is computed again later. So the oldest sequence is never held up, and
-// request k ends at the latest after the sum over requests j <= k of
+// first; while answers wait for it, a step's chunks are cut to fit maxStepMs. Blocks for a whole prompt are reserved at
+// admission; when an answer needs a block and none is free, the youngest sequence gives all of its blocks back and is
+// computed again later. So the oldest sequence is never held up, and request k ends at the latest after the sum over
+// requests j <= k of
 //   ceil((prompt_j + answer_j) / min(chunkGranule, maxRows)) + answer_j
 // steps (scored sequences: min with maxScoredRows and maxLogitRows as well).
 
@@ -100,6 +101,11 @@ export class Scheduler {
     if (!sequence.ended) this.end(sequence, 'aborted');
   }
 
+  /** Ends a sequence, at any time, because what it has is the whole answer. */
+  finish(sequence: Sequence): void {
+    if (!sequence.ended) this.end(sequence, 'finished');
+  }
+
   /**
    * Plans the next step and begins it; null when there is nothing to do. `complete` or `fail` ends it. The plan stays
    * valid until the step after the next is planned.
@@ -124,7 +130,7 @@ export class Scheduler {
 
   /**
    * Ends a step that succeeded.
-   * @param sampledIds by logit row; -1 = no token could be drawn
+   * @param sampledIds by logit row; negative = no token could be drawn
    * @param rowLayers by slot: row-layers that the executor ran for each sequence
    * @param ms what the step took
    */
@@ -138,10 +144,14 @@ export class Scheduler {
       sequence.rowLayersRun += run;
       sequence.rowLayersSkipped += item.count * this.numLayers - run;
       sequence.numComputed = item.start + item.count;
+      sequence.numScored = Math.max(sequence.numScored, Math.min(sequence.numComputed, sequence.promptLength));
       if (!allDrawn(sampledIds, item.logitStart, item.logitRows)) this.end(sequence, 'failed');
       else if (item.sample) {
-        if (sequence.append(sampledIds[item.logitStart]!)) this.end(sequence, 'finished');
-      } else if (sequence.scoring && sequence.remaining === 0) this.end(sequence, 'finished');
+        if (sequence.append(sampledIds[item.logitStart + item.logitRows - 1]!)) this.end(sequence, 'finished');
+      } else if (sequence.maxTokens === 0 && sequence.remaining === 0) {
+        sequence.finishReason = 'length';
+        this.end(sequence, 'finished');
+      }
     }
     this.endStep();
   }
@@ -214,7 +224,8 @@ export class Scheduler {
     if (older !== null) {
       const share = Math.min(chunkGranule, older.remaining);
       rows -= share;
-      logitRows -= older.scoring ? Math.min(share, this.limits.maxScoredRows) : 1;
+      const wanted = Math.max(1, older.logitRowsOf(share));
+      logitRows -= older.scoring === 'logits' ? Math.min(wanted, this.limits.maxScoredRows) : wanted;
     }
     // Where there is room for one only, the older one gets it.
     return rows > 0 && logitRows > 0;
@@ -254,8 +265,10 @@ export class Scheduler {
       else if (fitting < Math.min(remaining, chunkGranule)) return false;
       count = Math.min(count, fitting);
     }
-    if (sequence.scoring) count = Math.min(count, logitRows, limits.maxScoredRows - plan.scoredRows);
-    else if (count === remaining && logitRows === 0) count--;
+    const room =
+      sequence.scoring === 'logits' ? Math.min(logitRows, limits.maxScoredRows - plan.scoredRows) : logitRows;
+    // One row less wants at most one logit row less.
+    count -= Math.max(0, sequence.logitRowsOf(count) - room);
     if (count <= 0) return false;
     this.usedUnits += itemUnits(cost.shape, plan.add(sequence, count));
     plan.numChunks++;

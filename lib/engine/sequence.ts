@@ -9,6 +9,9 @@ import type { FinishReason } from './types.ts';
  */
 export type SequenceState = 'waiting' | 'running' | 'finished' | 'aborted' | 'failed';
 
+/** What is wanted at every position of a prompt: its logits, or the log-probability of the token that follows. */
+export type Scoring = 'logits' | 'logprobs';
+
 export interface SequenceOptions {
   prompt: Int32Array;
   /** Tokens to generate at most; 0 for a sequence that is only scored. */
@@ -16,9 +19,11 @@ export interface SequenceOptions {
   /** Tokens that end it. */
   stopIds: ReadonlySet<number>;
   /** Every layer runs on every row. */
-  fullDepth: boolean;
-  /** Wants logits at every position instead of new tokens. Implies fullDepth. */
-  scoring: boolean;
+  fullDepth?: boolean;
+  /** Implies fullDepth. */
+  scoring?: Scoring | null;
+  /** Wants log-probabilities of its output. */
+  logprobs?: boolean;
 }
 
 const minCapacity = 32;
@@ -32,7 +37,11 @@ export class Sequence {
   length: number;
   /** Tokens whose K and V are in the cache. */
   numComputed = 0;
+  /** Prompt tokens whose rows have been scored; after a preemption they are not scored again. */
+  numScored = 0;
   finishReason: FinishReason | null = null;
+  /** The token or the string that ended it. */
+  stopReason: number | string | null = null;
   numPreemptions = 0;
   /** Row-layers run for this sequence, by the executor's counters, and those that its rows did not take. */
   rowLayersRun = 0;
@@ -42,15 +51,17 @@ export class Sequence {
   readonly maxTokens: number;
   readonly stopIds: ReadonlySet<number>;
   readonly fullDepth: boolean;
-  readonly scoring: boolean;
+  readonly scoring: Scoring | null;
+  readonly logprobs: boolean;
   readonly table: BlockTable;
 
   constructor(options: SequenceOptions) {
     this.promptLength = options.prompt.length;
     this.maxTokens = options.maxTokens;
     this.stopIds = options.stopIds;
-    this.scoring = options.scoring;
-    this.fullDepth = options.fullDepth || options.scoring;
+    this.scoring = options.scoring ?? null;
+    this.logprobs = options.logprobs ?? false;
+    this.fullDepth = (options.fullDepth ?? false) || this.scoring !== null;
     this.length = this.promptLength;
     this.tokens = new Int32Array(Math.min(this.maxLength, this.promptLength + minCapacity));
     this.tokens.set(options.prompt);
@@ -78,7 +89,16 @@ export class Sequence {
 
   /** One row away from its next token. */
   get decoding(): boolean {
-    return !this.scoring && this.numComputed === this.length - 1;
+    return this.maxTokens > 0 && this.numComputed === this.length - 1;
+  }
+
+  /** Rows at the end of its next `count` rows whose logits are wanted. */
+  logitRowsOf(count: number): number {
+    const end = this.numComputed + count;
+    if (this.scoring !== null && this.numScored < this.promptLength) {
+      return Math.max(0, end - Math.max(this.numComputed, this.numScored));
+    }
+    return count === this.remaining && this.maxTokens > 0 ? 1 : 0;
   }
 
   get ended(): boolean {
@@ -93,8 +113,10 @@ export class Sequence {
       this.tokens = grown;
     }
     this.tokens[this.length++] = id;
-    if (this.stopIds.has(id)) this.finishReason = 'stop';
-    else if (this.length === this.maxLength) this.finishReason = 'length';
+    if (this.stopIds.has(id)) {
+      this.finishReason = 'stop';
+      this.stopReason = id;
+    } else if (this.length === this.maxLength) this.finishReason = 'length';
     return this.finishReason !== null;
   }
 }

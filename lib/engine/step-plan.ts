@@ -13,8 +13,11 @@ export interface PlanItem {
   sample: boolean;
   /** Rows at the item's end whose logits are computed. */
   logitRows: number;
-  /** Where they begin among the logit rows of the step. Items that are scored come first. */
+  /** Where they begin among the logit rows of the step. Items whose logits are read come first. */
   logitStart: number;
+  /** How many of them, from the first one, report a log-probability, and where those begin among all of the step. */
+  logprobRows: number;
+  logprobStart: number;
 }
 
 export class StepPlan {
@@ -23,8 +26,9 @@ export class StepPlan {
   size = 0;
   rows = 0;
   logitRows = 0;
-  /** Logit rows of scored items: the first ones of the step. */
+  /** Logit rows that are read as they are: the first ones of the step. */
   scoredRows = 0;
+  logprobRows = 0;
   /** Items that are pieces of a prompt rather than decodes. */
   numChunks = 0;
 
@@ -33,6 +37,7 @@ export class StepPlan {
     this.rows = 0;
     this.logitRows = 0;
     this.scoredRows = 0;
+    this.logprobRows = 0;
     this.numChunks = 0;
   }
 
@@ -40,7 +45,17 @@ export class StepPlan {
   add(sequence: Sequence, count: number): PlanItem {
     let item = this.items[this.size];
     if (item === undefined) {
-      item = { sequence, start: 0, count: 0, survivors: 0, sample: false, logitRows: 0, logitStart: 0 };
+      item = {
+        sequence,
+        start: 0,
+        count: 0,
+        survivors: 0,
+        sample: false,
+        logitRows: 0,
+        logitStart: 0,
+        logprobRows: 0,
+        logprobStart: 0,
+      };
       this.items.push(item);
     }
     this.size++;
@@ -48,14 +63,16 @@ export class StepPlan {
     item.sequence = sequence;
     item.start = sequence.numComputed;
     item.count = count;
-    item.sample = completes && !sequence.scoring;
+    item.sample = completes && sequence.maxTokens > 0;
     if (sequence.fullDepth) item.survivors = 0;
     else item.survivors = completes ? count - 1 : count;
-    if (sequence.scoring) item.logitRows = count;
-    else item.logitRows = completes ? 1 : 0;
+    item.logitRows = sequence.logitRowsOf(count);
+    item.logprobRows = logprobRowsOf(item);
+    item.logprobStart = this.logprobRows;
     this.rows += count;
     this.logitRows += item.logitRows;
-    if (sequence.scoring) this.scoredRows += count;
+    this.logprobRows += item.logprobRows;
+    if (sequence.scoring === 'logits') this.scoredRows += item.logitRows;
     return item;
   }
 
@@ -65,7 +82,7 @@ export class StepPlan {
     let sampled = this.scoredRows;
     for (let i = 0; i < this.size; i++) {
       const item = this.items[i]!;
-      if (item.sequence.scoring) {
+      if (item.sequence.scoring === 'logits') {
         item.logitStart = scored;
         scored += item.logitRows;
       } else {
@@ -74,4 +91,14 @@ export class StepPlan {
       }
     }
   }
+}
+
+/** All rows that predict a token of the prompt, and the one that is sampled if the sequence wants to know. */
+function logprobRowsOf(item: PlanItem): number {
+  const { sequence, start, count, logitRows } = item;
+  const end = start + count;
+  const firstPosition = end - logitRows;
+  const prompt =
+    sequence.scoring === 'logprobs' ? Math.max(0, Math.min(end, sequence.promptLength - 1) - firstPosition) : 0;
+  return prompt + (item.sample && sequence.logprobs ? 1 : 0);
 }

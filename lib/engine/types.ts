@@ -37,6 +37,11 @@ export interface EngineOptions {
   maxBatchRows?: number | undefined;
   /** Sequences that run at once; default 64. */
   maxSequences?: number | undefined;
+  /**
+   * Rows of one step whose logits are computed; at least one per sequence, default 64 or that. Scoring prompts
+   * (`promptLogprobs`, `logits`) goes so many tokens a step; each takes 4 bytes per entry of the vocabulary.
+   */
+  maxLogitRows?: number | undefined;
   /** Stops the loading; it then rejects with ERR_ABORTED. Has no effect once the engine is there. */
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
@@ -67,18 +72,66 @@ export interface GenerateOptions {
   minP?: number | undefined;
   /** Of the random numbers, 0 to 2^64 - 1; default: random. The result reports it. */
   seed?: number | bigint | undefined;
-  /** Go on after the model's end-of-sequence tokens. `stopTokenIds` still stop. Default false. */
-  ignoreEos?: boolean | undefined;
-  /** Run every layer on every prompt token (student mode, for evaluation); answers are the same. Default false. */
-  fullDepth?: boolean | undefined;
+  /**
+   * Above 1: tokens of the prompt and the answer become less likely (a positive logit is divided by it, a negative one
+   * multiplied). Default: generation_config.json's, else 1 = off.
+   */
+  repetitionPenalty?: number | undefined;
+  /** Subtracted from the logit of every token that the answer has already; -100 to 100, default 0. */
+  presencePenalty?: number | undefined;
+  /** Subtracted from a token's logit once for each time the answer has it already; -100 to 100, default 0. */
+  frequencyPenalty?: number | undefined;
+  /** What is added to the logits of some tokens, by id: -1000 to 1000, or -Infinity, which forbids the token. */
+  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined;
+  /** No token but these is chosen. */
+  allowedTokenIds?: TokenIds | undefined;
+  /**
+   * Called before each token with the answer so far (valid during the call): a mask of ceil(vocabSize / 32) words, in
+   * which bit i % 32 of word floor(i / 32) allows token i, or null to allow all. Holds beside `allowedTokenIds`. Runs on
+   * the JavaScript thread while the batch waits, so it should be quick; the mask is copied.
+   */
+  tokenMask?: ((outputIds: Int32Array) => Uint32Array | null) | undefined;
+  /**
+   * Texts that end the answer, up to 64 of up to 1,000 UTF-16 units, wherever tokens begin and end. The one that is
+   * complete first counts. Needs a tokenizer.
+   */
+  stop?: string | readonly string[] | undefined;
+  /** Whether the answer's text has the stop string that ended it. Default false. */
+  includeStop?: boolean | undefined;
   /** Tokens that end the answer besides the model's own. */
   stopTokenIds?: TokenIds | undefined;
+  /** Go on after the model's end-of-sequence tokens. `stopTokenIds` still stop. Default false. */
+  ignoreEos?: boolean | undefined;
+  /** Until the answer has this many tokens, no ending token is chosen and no stop string looked for. Default 0. */
+  minTokens?: number | undefined;
+  /** Leave special tokens out of the text. Default true. */
+  skipSpecialTokens?: boolean | undefined;
+  /** Report the log-probability of each token of the answer, and of this many most likely ones beside it, 0 to 20. */
+  logprobs?: number | undefined;
+  /**
+   * The same for each token of the prompt, given those before it. Implies `fullDepth`; `maxTokens` may then be 0, which
+   * scores a text and generates nothing. Only `result()` reports them.
+   */
+  promptLogprobs?: number | undefined;
+  /** Run every layer on every prompt token (student mode, for evaluation); answers are the same. Default false. */
+  fullDepth?: boolean | undefined;
   /** Aborting it rejects with ERR_ABORTED at once and frees the request's blocks within one step. */
   signal?: AbortSignal | undefined;
 }
 
-/** 'stop': the model or a stop token ended it; 'length': maxTokens reached. */
+/** 'stop': the model, a stop token or a stop string ended it; 'length': maxTokens reached. */
 export type FinishReason = 'stop' | 'length';
+
+/** Of the model's own distribution: before penalties, biases, masks and temperature. */
+export interface TokenLogprob {
+  tokenId: number;
+  /** Natural logarithm. */
+  logprob: number;
+  /** 1 = the most likely token. */
+  rank: number;
+  /** The most likely tokens, as many as were asked for, the most likely one first. */
+  top: { tokenId: number; logprob: number }[];
+}
 
 /** Counts of one request. Row-layers are counted natively: one for each row that enters one layer. */
 export interface Usage {
@@ -97,7 +150,7 @@ export interface Usage {
 export interface Timings {
   /** From consumption (tokenizing included) to the start of the first step. */
   queueMs: number;
-  /** Time to first token, from consumption. */
+  /** Time to first token, from consumption; where none was asked for, to the end of the prompt. */
   ttftMs: number;
   /** Mean time per output token, the first one excluded. */
   tpotMs: number | null;
@@ -114,11 +167,15 @@ export interface TextPart {
   text: string;
   /** The tokens since the part before. A slow reader gets several in one part. */
   tokenIds: number[];
+  /** One for each of tokenIds; null when `logprobs` was not asked for. */
+  logprobs: TokenLogprob[] | null;
 }
 
 export interface FinishPart {
   type: 'finish';
   finishReason: FinishReason;
+  /** The token or the string that ended the answer; null at 'length'. */
+  stopReason: number | string | null;
   /** The seed that was used. */
   seed: number | bigint;
   usage: Usage;
@@ -128,11 +185,17 @@ export interface FinishPart {
 export type GeneratePart = TextPart | FinishPart;
 
 export interface GenerateResult {
-  /** Without the stop token's text; '' without a tokenizer. */
+  /** Without the stop token's text, and without the stop string unless `includeStop`; '' without a tokenizer. */
   text: string;
-  /** With the stop token, if one ended the answer. */
+  /** All of them: with the stop token if one ended the answer, or with the tokens of the stop string. */
   tokenIds: number[];
+  /** One for each of tokenIds; null when `logprobs` was not asked for. */
+  logprobs: TokenLogprob[] | null;
+  /** One for each prompt token, null for the first; null when `promptLogprobs` was not asked for. */
+  promptLogprobs: (TokenLogprob | null)[] | null;
   finishReason: FinishReason;
+  /** The token or the string that ended the answer; null at 'length'. */
+  stopReason: number | string | null;
   seed: number | bigint;
   usage: Usage;
   timings: Timings;
@@ -153,6 +216,7 @@ export interface SamplingDefaults {
   topK: number;
   topP: number;
   minP: number;
+  repetitionPenalty: number;
   /** Where they come from. */
   source: 'generation_config.json' | 'built-in';
 }

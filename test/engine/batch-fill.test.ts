@@ -26,7 +26,7 @@ describe('BatchWriter', () => {
     const unfinished = admit(40, 0);
     unfinished.numComputed = 16;
     const full = admit(6, 1, { fullDepth: true });
-    const scored = admit(3, 2, { scoring: true });
+    const scored = admit(3, 2, { scoring: 'logits' });
     const plan = new StepPlan();
     plan.add(decode, 1);
     plan.add(unfinished, 10);

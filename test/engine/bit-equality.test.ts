@@ -1,10 +1,11 @@
 // On the embedded models: a request's logits have the same bits alone and in every company, however its prompt is cut,
-// with neighbours that leave, with one thread and two, skipping the later layers or not, preempted or not.
+// with neighbours that leave, with one thread and two, skipping the later layers or not, preempted or not; and so do
+// the tokens that are drawn from them and the log-probabilities that are reported.
 
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Engine } from '../../lib/engine/engine.ts';
-import type { GenerateOptions } from '../../lib/engine/types.ts';
+import type { GenerateOptions, GenerateResult } from '../../lib/engine/types.ts';
 import type { LoadOptions } from '../../lib/model/load.ts';
 import { samplingDefaults } from '../../lib/sampling/options.ts';
 import { prompt, turn } from './harness.ts';
@@ -19,8 +20,14 @@ const requests: GenerateOptions[] = [1, 15, 16, 17, 33, 64, 150, 301].map((lengt
   tokenIds: prompt(length, i, idLimit),
   maxTokens: 5 + 4 * (i % 3),
   ignoreEos: true,
-  ...(i % 3 === 2 ? { temperature: 0.9, seed: 1000 + i } : { temperature: 0 }),
+  ...(i % 3 === 2 ? { temperature: 0.9, seed: 1000 + i, topP: 0.95 } : { temperature: 0 }),
+  ...(i % 2 === 1 ? { repetitionPenalty: 1.3, presencePenalty: 0.4, frequencyPenalty: 0.3, logitBias: { 7: 2 } } : {}),
+  ...(i % 4 === 3 ? { stopTokenIds: [3, 7, 11], minTokens: 4, allowedTokenIds: prompt(200, 3, idLimit) } : {}),
+  logprobs: i % 3,
 }));
+
+/** What must be the same: tokens, and log-probabilities to the bit. */
+const answerOf = ({ tokenIds, logprobs }: GenerateResult) => ({ tokenIds, logprobs });
 
 async function start(name: string, options: Partial<LoadOptions>) {
   const model = await recordingModel(folder(name), { maxModelLen: 512, kvCacheBytes: 8 << 20, ...options });
@@ -30,8 +37,8 @@ async function start(name: string, options: Partial<LoadOptions>) {
 /** What each request gives when it is the only one there is. */
 async function alone(name: string, options: Partial<LoadOptions>) {
   const { model, engine } = await start(name, options);
-  const answers: number[][] = [];
-  for (const request of requests) answers.push((await engine.generate(request).result()).tokenIds);
+  const answers: ReturnType<typeof answerOf>[] = [];
+  for (const request of requests) answers.push(answerOf(await engine.generate(request).result()));
   await engine.dispose();
   return { seen: model.seen, answers };
 }
@@ -61,10 +68,12 @@ const models: [string, string, Partial<LoadOptions>][] = [
 
 describe.each(models)('%s', (_, name, options) => {
   let reference: Awaited<ReturnType<typeof alone>>;
-  const total = requests.reduce((sum, request) => sum + request.maxTokens!, 0);
+  /** Logit rows, one for each token. */
+  let total: number;
 
   beforeAll(async () => {
     reference = await alone(name, options);
+    total = reference.answers.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0);
     expect(reference.seen.size).toBe(total);
   });
 
@@ -84,7 +93,7 @@ describe.each(models)('%s', (_, name, options) => {
         return engine.generate(request).result();
       }),
     );
-    expect(results.map((r) => r.tokenIds)).toEqual(reference.answers);
+    expect(results.map(answerOf)).toEqual(reference.answers);
     expect(agree(model, reference.seen)).toBe(total);
     if (capacity.maxRows !== 1) expect(model.shapes.some(([T, S]) => S! > 1 && T! > S!)).toBe(true);
     await engine.dispose();
@@ -110,7 +119,7 @@ describe.each(models)('%s', (_, name, options) => {
       for (let k = 0; k < 5; k++) await turn();
       controller.abort();
     }
-    expect((await Promise.all(results)).map((r) => r.tokenIds)).toEqual(reference.answers);
+    expect((await Promise.all(results)).map(answerOf)).toEqual(reference.answers);
     expect(await Promise.all(neighbours)).toEqual(Array(4).fill('ERR_ABORTED'));
     expect(agree(model, reference.seen)).toBe(total);
     await engine.dispose();
@@ -119,7 +128,7 @@ describe.each(models)('%s', (_, name, options) => {
   it('is the same at full depth, where every row takes every layer', async () => {
     const { model, engine } = await start(name, { ...options, maxRows: 48, maxSeqs: 8 });
     const results = await Promise.all(requests.map((r) => engine.generate({ ...r, fullDepth: true }).result()));
-    expect(results.map((r) => r.tokenIds)).toEqual(reference.answers);
+    expect(results.map(answerOf)).toEqual(reference.answers);
     expect(agree(model, reference.seen)).toBe(total);
     for (const { usage } of results) expect(usage.rowLayersSkipped).toBe(0);
     for (const rows of model.layerRows) expect(new Set(rows).size).toBe(1);
@@ -139,7 +148,7 @@ describe.each(models)('%s', (_, name, options) => {
     }));
     const results = await Promise.all([...many, ...requests].map((request) => engine.generate(request).result()));
     expect(engine.info().load.preemptions).toBeGreaterThan(0);
-    expect(results.slice(many.length).map((r) => r.tokenIds)).toEqual(reference.answers);
+    expect(results.slice(many.length).map(answerOf)).toEqual(reference.answers);
     expect(agree(model, reference.seen)).toBe(total);
     await engine.dispose();
   });
@@ -155,9 +164,41 @@ describe.each(models)('%s', (_, name, options) => {
       const { data: shorter } = await engine.logits(tokenIds.subarray(0, length));
       expect(digest(shorter)).toBe(digest(data.subarray(0, length * vocabSize)));
     }
-    expect((await busy).tokenIds).toEqual(reference.answers[7]);
+    expect(answerOf(await busy)).toEqual(reference.answers[7]);
     expect(model.contradictions).toBe(0);
     await engine.dispose();
+  });
+});
+
+describe.each(models.slice(0, 2))('promptLogprobs of %s', (_, name, options) => {
+  const texts = [2, 16, 33, 150].map((length, i) => prompt(length, i, idLimit));
+  const score = async (engine: Engine, tokenIds: number[], maxTokens = 0) =>
+    (await engine.generate({ tokenIds, promptLogprobs: 2, maxTokens, temperature: 0 }).result()).promptLogprobs!;
+
+  it('are those of engine.logits, and have the same bits in every mix', async () => {
+    const { engine } = await start(name, { ...options, maxRows: 512, maxLogitRows: 512 });
+    const whole = [];
+    for (const tokenIds of texts) {
+      const scored = await score(engine, tokenIds);
+      whole.push(scored);
+      const { data, vocabSize } = await engine.logits(tokenIds);
+      for (let i = 1; i < tokenIds.length; i++) {
+        const row = data.subarray((i - 1) * vocabSize, i * vocabSize);
+        const max = row.reduce((a, b) => Math.max(a, b));
+        const norm = max + Math.log(row.reduce((sum, x) => sum + Math.exp(x - max), 0));
+        const { logprob, rank, top } = scored[i]!;
+        // f32 of a number near 10, from sums in double.
+        expect(Math.abs(logprob - (row[tokenIds[i]!]! - norm))).toBeLessThan(4e-6);
+        expect(rank).toBe(1 + row.filter((x) => x > row[tokenIds[i]!]!).length);
+        expect(top.map((one) => one.tokenId)[0]).toBe(row.indexOf(max));
+      }
+    }
+    await engine.dispose();
+    const { engine: small } = await start(name, { ...options, maxRows: 40, maxSeqs: 8, maxLogitRows: 9 });
+    const busy = requests.map((request) => small.generate(request).result());
+    expect(await Promise.all(texts.map((tokenIds, i) => score(small, tokenIds, i)))).toEqual(whole);
+    await Promise.all(busy);
+    await small.dispose();
   });
 });
 

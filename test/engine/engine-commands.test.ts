@@ -9,7 +9,7 @@ import { Job } from '../../lib/engine/job.ts';
 import { Scheduler } from '../../lib/engine/scheduler.ts';
 import { Sequence } from '../../lib/engine/sequence.ts';
 import { SwiftKVError } from '../../lib/errors.ts';
-import { greedy as greedySampler } from '../../lib/sampling/options.ts';
+import { greedy } from '../../lib/sampling/options.ts';
 import { type FakeOptions, FakeRunner, fakeAnswer } from './fake-runner.ts';
 import { prompt, turn } from './harness.ts';
 
@@ -46,16 +46,13 @@ class World {
   submit(length: number, maxTokens: number, how: { seed: number | null; fullDepth: boolean; nan: boolean }): void {
     const ids = prompt(length, this.requests.length).map((id) => id % nanToken);
     if (how.nan) ids[length >> 1] = nanToken;
-    const greedy = how.seed === null;
-    const seed = BigInt(how.seed ?? 0);
-    const sampler = { ...greedySampler, temperature: greedy ? 0 : 1, seed };
+    const sampler = { ...greedy, temperature: how.seed === null ? 0 : 1, seed: BigInt(how.seed ?? 0) };
     const stopIds = new Set([11]);
     const sequence = new Sequence({
       prompt: Int32Array.from(ids),
       maxTokens,
       stopIds,
       fullDepth: how.fullDepth,
-      scoring: false,
     });
     const answer = fakeAnswer(ids, { maxTokens, vocabSize, stopIds, sampler });
     const request: Expected = {

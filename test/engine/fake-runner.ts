@@ -55,6 +55,8 @@ export function fakeConfig(vocabSize: number, eosTokenIds: number[]): ModelConfi
   };
 }
 
+const maxTopLogprobs = 20;
+
 const initialHash = 0x811c9dc5;
 
 function mix(hash: number, value: number): number {
@@ -69,21 +71,47 @@ function hashContext(tokens: ArrayLike<number>): number {
   return hash;
 }
 
-function nextToken(hash: number, sampler: SamplerState, outputPosition: number, vocabSize: number): number {
-  if (sampler.temperature === 0) return hash % vocabSize;
-  return mix(mix(hash, Number(sampler.seed & 0x7fffffffn)), outputPosition + 7) % vocabSize;
+/** Which tokens a sampler and a mask allow; penalties and finite biases change nothing here. */
+function allows(sampler: SamplerState, mask: Uint32Array | null, outputPosition: number, id: number): boolean {
+  if (mask !== null && ((mask[id >>> 5]! >>> (id & 31)) & 1) === 0) return false;
+  if (outputPosition < sampler.minTokens && sampler.endIds.includes(id)) return false;
+  const bias = sampler.biasIds.indexOf(id);
+  return bias < 0 || sampler.biases[bias] !== Number.NEGATIVE_INFINITY;
+}
+
+/** The token that the context and the sampler give, or the next higher one that is allowed; nothingAllowed if none is. */
+function nextToken(
+  hash: number,
+  sampler: SamplerState,
+  outputPosition: number,
+  vocabSize: number,
+  mask: Uint32Array | null = null,
+): number {
+  const random =
+    sampler.temperature === 0 ? hash : mix(mix(hash, Number(sampler.seed & 0x7fffffffn)), outputPosition + 7);
+  for (let i = 0; i < vocabSize; i++) {
+    const id = (random + i) % vocabSize;
+    if (allows(sampler, mask, outputPosition, id)) return id;
+  }
+  return nothingAllowed;
 }
 
 /** What the fake answers to a prompt, computed without any engine. */
 export function fakeAnswer(
   prompt: ArrayLike<number>,
-  options: { maxTokens: number; vocabSize: number; stopIds?: ReadonlySet<number>; sampler?: SamplerState },
+  options: {
+    maxTokens: number;
+    vocabSize: number;
+    stopIds?: ReadonlySet<number>;
+    sampler?: SamplerState;
+    mask?: Uint32Array;
+  },
 ): number[] {
   const sampler = options.sampler ?? greedy;
   const answer: number[] = [];
   let hash = hashContext(prompt);
   while (answer.length < options.maxTokens) {
-    const id = nextToken(hash, sampler, answer.length, options.vocabSize);
+    const id = nextToken(hash, sampler, answer.length, options.vocabSize, options.mask);
     answer.push(id);
     if (options.stopIds?.has(id)) break;
     hash = mix(hash, id + 1);
@@ -107,6 +135,18 @@ function writeLogits(row: Float32Array, hash: number): void {
   row[hash % row.length] = 2;
 }
 
+/** Of the row of logits: log-softmax in double, and the most likely tokens. */
+export function fakeLogprobs(row: Float32Array, id: number, top: number) {
+  const max = Math.max(...row);
+  const norm = max + Math.log(row.reduce((sum, x) => sum + Math.exp(x - max), 0));
+  const order = Array.from(row.keys()).sort((a, b) => row[b]! - row[a]! || a - b);
+  return {
+    logprob: Math.fround(row[id]! - norm),
+    rank: row.filter((x) => x > row[id]!).length + 1,
+    top: order.slice(0, top).map((tokenId) => ({ tokenId, logprob: Math.fround(row[tokenId]! - norm) })),
+  };
+}
+
 type Fields = Omit<StepBatch, 'capacity'>;
 
 function makeBatch(capacity: BatchCapacity): StepBatch {
@@ -119,8 +159,8 @@ function makeBatch(capacity: BatchCapacity): StepBatch {
     vocabSize,
     maxTopLogprobs,
   } = capacity;
-  const f32 = (length: number) => new Float32Array(length).fill(-77);
   const i32 = (length: number) => new Int32Array(length).fill(-77);
+  const f32 = (length: number) => new Float32Array(length).fill(-77);
   return {
     capacity,
     counts: i32(6),
@@ -195,8 +235,8 @@ export class FakeRunner implements EngineModel {
   /** By table row: the tokens that were fed there since position 0. */
   private readonly fed: number[][];
   private readonly samplers: (SamplerState | null)[];
-  /** By slot: the ids that came with the sampler. */
-  readonly seen: { promptIds: number[]; outputIds: number[] }[] = [];
+  /** By sampler slot: what it was told of its sequence. */
+  private readonly told: number[][];
   private pending: Pending | null = null;
   private logits = new Float32Array(0);
   private logitRowsHeld = 0;
@@ -213,7 +253,7 @@ export class FakeRunner implements EngineModel {
       maxBlocksPerSeq: Math.ceil(maxModelLen / 16),
       numLayers: this.config.numLayers,
       vocabSize,
-      maxTopLogprobs: Math.min(20, vocabSize),
+      maxTopLogprobs: Math.min(maxTopLogprobs, vocabSize),
     };
     this.batches = [makeBatch(this.capacity), makeBatch(this.capacity)];
     this.numBlocks = numBlocks;
@@ -221,6 +261,7 @@ export class FakeRunner implements EngineModel {
     this.store = new Int32Array(numBlocks * 16).fill(-1);
     this.fed = Array.from({ length: maxSeqs }, () => []);
     this.samplers = new Array(maxSeqs).fill(null);
+    this.told = Array.from({ length: maxSeqs }, () => []);
   }
 
   get busy(): boolean {
@@ -277,7 +318,7 @@ export class FakeRunner implements EngineModel {
     check(slot >= 0 && slot < this.capacity.maxSeqs, `sampler slot ${slot}`);
     check(this.pending === null, 'setSampler while a step runs');
     this.samplers[slot] = { ...state };
-    this.seen[slot] = { promptIds: [...promptIds], outputIds: [...outputIds] };
+    this.told[slot] = [...promptIds, ...outputIds];
   }
 
   run(batch: StepBatch): Promise<StepResult> {
@@ -415,20 +456,18 @@ export class FakeRunner implements EngineModel {
       check(b.samplerSlots[i] === tableRow, `sampler slot ${b.samplerSlots[i]} at table row ${tableRow}`);
       check(this.samplers[tableRow] !== null, `sampler ${tableRow} was never set`);
       check(b.outputPositions[i]! >= 0, `output position ${b.outputPositions[i]}`);
-      const [forced, mask] = [b.forcedIds[i]!, b.maskRows[i]!];
-      check(forced >= -1 && forced < this.config.vocabSize, `forced id ${forced}`);
-      check(mask >= -1 && mask < maxLogitRows, `mask row ${mask}`);
+      check(b.forcedIds[i]! >= -1 && b.forcedIds[i]! < this.config.vocabSize, `forced token ${b.forcedIds[i]}`);
+      check(b.maskRows[i]! >= -1 && b.maskRows[i]! < maxLogitRows, `mask row ${b.maskRows[i]}`);
     }
-    check(P >= 0 && P <= maxLogitRows, `P ${P}`);
-    for (let i = 0; i < P; i++) {
-      check(b.logprobRows[i]! >= 0 && b.logprobRows[i]! < R, `logprob row ${b.logprobRows[i]}`);
-    }
+    check(P >= 0 && P <= R, `${P} logprob rows`);
+    const reported = new Set(b.logprobRows.subarray(0, P));
+    check(reported.size === P && [...reported].every((row) => row >= 0 && row < R), 'logprob rows');
   }
 
   private compute(b: StepBatch): void {
     const { vocabSize, numLayers, numKvLayers } = this.config;
     const { maxBlocksPerSeq } = this.capacity;
-    const [T, S, R, BT, , P] = b.counts as unknown as [number, number, number, number, number, number];
+    const [T, S, R, BT] = b.counts as unknown as [number, number, number, number];
     this.steps++;
     this.rowsRun += T;
     this.maxRowsSeen = Math.max(this.maxRowsSeen, T);
@@ -442,6 +481,11 @@ export class FakeRunner implements EngineModel {
       const fed = this.fed[tableRow]!;
       if (b.positionsT[from] === 0) fed.length = 0;
       for (let row = from; row < to; row++) fed.push(b.ids[row]!);
+      const told = this.told[tableRow]!;
+      check(
+        told.every((id, i) => i >= fed.length || id === fed[i]),
+        `the sampler at ${tableRow} was told of another sequence`,
+      );
       const table = b.blockTables.subarray(tableRow * maxBlocksPerSeq);
       let hash = initialHash;
       let poisoned = false;
@@ -469,42 +513,37 @@ export class FakeRunner implements EngineModel {
     this.logits = new Float32Array(R * vocabSize);
     for (let i = 0; i < R; i++) {
       const hash = hashOfRow.get(b.survivors[b.logitRows[i]!]!)!;
-      const sampler = this.samplers[b.samplerSlots[i]!]!;
-      const forced = b.forcedIds[i]!;
-      const drawn =
-        forced >= 0 ? forced : this.allowed(b, i, nextToken(hash, sampler, b.outputPositions[i]!, vocabSize));
-      b.sampledIds[i] = hash < 0 ? noNumbers : drawn;
+      b.sampledIds[i] = hash < 0 ? noNumbers : this.sample(b, i, hash);
       writeLogits(this.logits.subarray(i * vocabSize, (i + 1) * vocabSize), Math.max(hash, 0));
     }
-    for (let i = 0; i < P; i++) this.writeLogprobs(b, i, b.logprobRows[i]!);
+    this.reportLogprobs(b);
   }
 
-  /** The first id from `id` on, around, that row i's mask allows. */
-  private allowed(b: StepBatch, i: number, id: number): number {
-    const mask = b.maskRows[i]!;
-    if (mask < 0) return id;
+  private sample(b: StepBatch, row: number, hash: number): number {
     const { vocabSize } = this.config;
+    if (b.forcedIds[row]! >= 0) return b.forcedIds[row]!;
     const words = Math.ceil(vocabSize / 32);
-    for (let k = 0; k < vocabSize; k++) {
-      const candidate = (id + k) % vocabSize;
-      if ((b.masks[mask * words + (candidate >> 5)]! >>> (candidate & 31)) & 1) return candidate;
-    }
-    return nothingAllowed;
+    const maskRow = b.maskRows[row]!;
+    const mask = maskRow < 0 ? null : b.masks.subarray(maskRow * words, (maskRow + 1) * words);
+    return nextToken(hash, this.samplers[b.samplerSlots[row]!]!, b.outputPositions[row]!, vocabSize, mask);
   }
 
-  private writeLogprobs(b: StepBatch, i: number, row: number): void {
-    const { vocabSize, maxTopLogprobs: top } = b.capacity;
-    const logits = this.logits.subarray(row * vocabSize, (row + 1) * vocabSize);
-    const logSum = Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
-    const id = b.sampledIds[row]!;
-    b.chosenLogprobs[i] = id < 0 ? Number.NaN : logits[id]! - logSum;
-    b.ranks[i] = id < 0 ? 0 : 1 + logits.filter((x) => x > logits[id]!).length;
-    const order = [...logits.keys()].sort((x, y) => logits[y]! - logits[x]! || x - y).slice(0, top);
-    b.topIds.set(order, i * top);
-    b.topLogprobs.set(
-      order.map((v) => logits[v]! - logSum),
-      i * top,
-    );
+  private reportLogprobs(b: StepBatch): void {
+    const { vocabSize } = this.config;
+    const { maxTopLogprobs } = this.capacity;
+    for (let i = 0; i < b.counts[5]!; i++) {
+      const row = b.logprobRows[i]!;
+      const id = b.sampledIds[row]!;
+      if (id < 0) continue;
+      const logits = this.logits.subarray(row * vocabSize, (row + 1) * vocabSize);
+      const { logprob, rank, top } = fakeLogprobs(logits, id, maxTopLogprobs);
+      b.chosenLogprobs[i] = logprob;
+      b.ranks[i] = rank;
+      for (const [k, one] of top.entries()) {
+        b.topIds[i * maxTopLogprobs + k] = one.tokenId;
+        b.topLogprobs[i * maxTopLogprobs + k] = one.logprob;
+      }
+    }
   }
 }
 

@@ -4,7 +4,7 @@ import { afterEach, expect } from 'vitest';
 import { BlockManager } from '../../lib/engine/block-manager.ts';
 import { Engine } from '../../lib/engine/engine.ts';
 import { Scheduler, type SchedulerLimits } from '../../lib/engine/scheduler.ts';
-import { Sequence } from '../../lib/engine/sequence.ts';
+import { Sequence, type SequenceOptions } from '../../lib/engine/sequence.ts';
 import type { Tokenizer } from '../../lib/tokenizer/tokenizer.ts';
 import { complaints, type FakeOptions, FakeRunner, fakeConfig } from './fake-runner.ts';
 
@@ -13,7 +13,7 @@ afterEach(() => expect(complaints.splice(0)).toEqual([]));
 export function fakeEngine(options: FakeOptions & { tokenizer?: Tokenizer; maxStepMs?: number } = {}) {
   const { tokenizer = null, maxStepMs = 250, ...rest } = options;
   const runner = new FakeRunner(rest);
-  const defaults = { temperature: 0, topK: 0, topP: 1, minP: 0, source: 'built-in' as const };
+  const defaults = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, source: 'built-in' as const };
   const engine = new Engine({ model: runner, tokenizer, defaults, maxStepMs });
   return { engine, runner };
 }
@@ -34,15 +34,8 @@ export function prompt(length: number, salt = 0, vocabSize = 97): number[] {
   return Array.from({ length }, (_, i) => (i * 31 + salt * 17 + ((i * i + salt) % 7)) % vocabSize);
 }
 
-export function sequence(length: number, maxTokens: number, more: { fullDepth?: boolean; scoring?: boolean } = {}) {
-  const ids = Int32Array.from(prompt(length, length));
-  return new Sequence({
-    prompt: ids,
-    maxTokens,
-    stopIds: new Set(),
-    fullDepth: more.fullDepth ?? false,
-    scoring: more.scoring ?? false,
-  });
+export function sequence(length: number, maxTokens: number, more: Partial<SequenceOptions> = {}) {
+  return new Sequence({ prompt: Int32Array.from(prompt(length, length)), maxTokens, stopIds: new Set(), ...more });
 }
 
 const config = fakeConfig(97, []);

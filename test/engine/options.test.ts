@@ -47,6 +47,33 @@ describe('generate options', () => {
     [{ tokenIds, ignoreEos: 1 }, 'Expected ignoreEos to be true or false but received 1 (generate)'],
     [{ tokenIds, fullDepth: 'yes' }, 'Expected fullDepth to be true or false but received "yes" (generate)'],
     [{ tokenIds, stopTokenIds: [99] }, 'Expected stopTokenIds[0] to be an integer from 0 to 96 but received 99'],
+    [{ tokenIds, repetitionPenalty: 0 }, 'Expected repetitionPenalty to be a number > 0 and <= 100 but received 0'],
+    [{ tokenIds, presencePenalty: 101 }, 'Expected presencePenalty to be a number >= -100 and <= 100 but received 101'],
+    [
+      { tokenIds, frequencyPenalty: '1' },
+      'Expected frequencyPenalty to be a number >= -100 and <= 100 but received "1"',
+    ],
+    [{ tokenIds, logitBias: [1] }, 'Expected logitBias to be an object or Map from token ids to numbers'],
+    [
+      { tokenIds, logitBias: { x: 1 } },
+      'Expected a token id of logitBias to be an integer from 0 to 96 but received "x"',
+    ],
+    [{ tokenIds, logitBias: { 97: 1 } }, 'Expected a token id of logitBias to be an integer from 0 to 96'],
+    [{ tokenIds, logitBias: { 5: Infinity } }, 'Expected logitBias[5] to be a number from -1000 to 1000, or -Infinity'],
+    [{ tokenIds, logitBias: new Map([[5, Number.NaN]]) }, 'Expected logitBias[5] to be a number from -1000 to 1000'],
+    [{ tokenIds, allowedTokenIds: [] }, 'Expected allowedTokenIds to be a non-empty array of token ids'],
+    [{ tokenIds, allowedTokenIds: [97] }, 'Expected allowedTokenIds[0] to be an integer from 0 to 96'],
+    [{ tokenIds, tokenMask: 1 }, 'Expected tokenMask to be a function but received 1 (generate)'],
+    [{ tokenIds, stop: 5 }, 'Expected stop to be a string of 1 to 1000 UTF-16 units'],
+    [{ tokenIds, stop: ['a', ''] }, 'Expected stop[1] to be a string of 1 to 1000 UTF-16 units'],
+    [{ tokenIds, stop: 'x'.repeat(1001) }, 'Expected stop to be a string of 1 to 1000 UTF-16 units'],
+    [{ tokenIds, stop: '\ud83d' }, 'without half of a surrogate pair'],
+    [{ tokenIds, stop: Array(65).fill('a') }, 'Expected stop to be at most 64 strings but received an array of 65'],
+    [{ tokenIds, includeStop: 0 }, 'Expected includeStop to be true or false but received 0 (generate)'],
+    [{ tokenIds, minTokens: -1 }, 'Expected minTokens to be an integer >= 0 but received -1 (generate)'],
+    [{ tokenIds, minTokens: 9, maxTokens: 8 }, 'Expected minTokens to be an integer from 0 to maxTokens (8)'],
+    [{ tokenIds, logprobs: 21 }, 'Expected logprobs to be an integer from 0 to 20 but received 21 (generate)'],
+    [{ tokenIds, promptLogprobs: true }, 'Expected promptLogprobs to be an integer from 0 to 20 but received true'],
     [{ tokenIds, signal: {} }, 'Expected signal to be an AbortSignal but received an object (Object) (generate)'],
   ];
   it.each(refused)('refuses %o', (options, message) => {
@@ -77,31 +104,60 @@ describe('generate options', () => {
 });
 
 describe('sampling options', () => {
+  const resolve = (options: Record<string, unknown>, stopIds = [3]) =>
+    resolveSampling(options, { defaults, vocabSize: 97, stopIds: new Set(stopIds), where: 'generate' });
+
+  it('sorts biases by token, the last one given for a token counts', () => {
+    const ids = (options: Record<string, unknown>) => {
+      const { biasIds, biases } = resolve(options).state;
+      return [Array.from(biasIds), Array.from(biases)];
+    };
+    expect(ids({ logitBias: { 9: 1, 2: Number.NEGATIVE_INFINITY } })).toEqual([
+      [2, 9],
+      [Number.NEGATIVE_INFINITY, 1],
+    ]);
+    expect(
+      ids({
+        logitBias: new Map<unknown, number>([
+          [5, 1],
+          ['5', 2],
+        ]),
+      }),
+    ).toEqual([[5], [2]]);
+    expect(ids({ logitBias: {} })).toEqual([[], []]);
+  });
+
+  it('forbids ending tokens only where minTokens asks for it', () => {
+    expect(resolve({}, [7, 3]).state).toMatchObject({ minTokens: 0, endIds: new Int32Array(0) });
+    expect(resolve({ minTokens: 2 }, [7, 3]).state).toMatchObject({ minTokens: 2, endIds: Int32Array.of(3, 7) });
+  });
+
   it('draws a seed that is exact as a number, and takes 64 bits as a bigint', () => {
-    const drawn = new Set(Array.from({ length: 50 }, () => resolveSampling({}, defaults, 'generate').seed));
+    const drawn = new Set(Array.from({ length: 50 }, () => resolve({}).seed));
     expect(drawn.size).toBe(50);
     for (const seed of drawn) expect(Number.isSafeInteger(seed)).toBe(true);
-    const given = resolveSampling({ seed: 2n ** 64n - 1n }, defaults, 'generate');
+    const given = resolve({ seed: 2n ** 64n - 1n });
     expect(given).toMatchObject({ seed: 2n ** 64n - 1n, state: { seed: 2n ** 64n - 1n } });
-    expect(resolveSampling({ seed: 7 }, defaults, 'generate')).toMatchObject({ seed: 7, state: { seed: 7n } });
+    expect(resolve({ seed: 7 })).toMatchObject({ seed: 7, state: { seed: 7n } });
   });
 
   it('takes off-values as they are written elsewhere', () => {
-    const { state } = resolveSampling({ topK: -1, temperature: 1e-6 }, defaults, 'generate');
+    const { state } = resolve({ topK: -1, temperature: 1e-6 });
     expect(state).toMatchObject({ topK: 0, temperature: 0 });
   });
 
   it('defaults to what generation_config.json says', () => {
     const from = (json: Record<string, unknown> | null) => samplingDefaults(json);
-    const off = { topK: 0, topP: 1, minP: 0 };
+    const off = { topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 };
     expect(from(null)).toEqual({ temperature: 1, ...off, source: 'built-in' });
     expect(from({})).toEqual({ temperature: 1, ...off, source: 'generation_config.json' });
     expect(from({ do_sample: false, temperature: 0.7, top_p: 0.9 })).toMatchObject({ temperature: 0, topP: 1 });
-    expect(from({ do_sample: true, temperature: 0.6, top_p: 0.9, top_k: 50, min_p: 0.05 })).toEqual({
+    expect(from({ temperature: 0.6, top_p: 0.9, top_k: 50, min_p: 0.05, repetition_penalty: 1.1 })).toEqual({
       temperature: 0.6,
       topK: 50,
       topP: 0.9,
       minP: 0.05,
+      repetitionPenalty: 1.1,
       source: 'generation_config.json',
     });
     expect(() => from({ temperature: 'hot' })).toThrow(expect.objectContaining({ code: 'ERR_MODEL_INVALID' }));

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import type { BlockManager } from '../../lib/engine/block-manager.ts';
 import { chunkGranule, type Scheduler, type SchedulerLimits } from '../../lib/engine/scheduler.ts';
 import type { Sequence } from '../../lib/engine/sequence.ts';
-import type { StepPlan } from '../../lib/engine/step-plan.ts';
+import type { PlanItem, StepPlan } from '../../lib/engine/step-plan.ts';
 import { makeScheduler, sequence } from './harness.ts';
 
 const rowLayers = new Int32Array(1024);
@@ -40,16 +40,37 @@ function checkPlan(plan: StepPlan, limits: SchedulerLimits): void {
     const { sequence: s, start, count } = item;
     const completes = start + count === s.length;
     must(start === s.numComputed, `start ${start}, computed ${s.numComputed}`);
-    must(item.sample === (completes && !s.scoring), 'sample');
+    must(item.sample === (completes && s.maxTokens > 0), 'sample');
     must(item.survivors === (s.fullDepth ? 0 : completes ? count - 1 : count), `survivors from ${item.survivors}`);
-    must(item.logitRows === (s.scoring ? count : completes ? 1 : 0), `logit rows ${item.logitRows}`);
+    must(item.logitRows === wantedLogitRows(item), `logit rows ${item.logitRows}`);
     for (let place = item.logitStart; place < item.logitStart + item.logitRows; place++) {
-      must(place < plan.scoredRows === s.scoring, `logit row ${place}`);
+      must(place < plan.scoredRows === (s.scoring === 'logits'), `logit row ${place}`);
       places.add(place);
     }
   }
+  checkLogprobRows(plan, items);
   must(places.size === logitRows, 'two items share a logit row');
   must(Math.max(-1, ...places) === logitRows - 1, 'logit rows have a gap');
+}
+
+/** Every token of a scored prompt but the first, once, and every sampled one of those who ask. */
+function checkLogprobRows(plan: StepPlan, items: readonly PlanItem[]): void {
+  let rows = 0;
+  for (const { sequence: s, start, count, logprobStart, logprobRows, sample } of items) {
+    const first = Math.max(start, s.numScored) + 1;
+    const prompt = s.scoring === 'logprobs' ? Math.max(0, Math.min(start + count + 1, s.promptLength) - first) : 0;
+    must(logprobRows === prompt + (sample && s.logprobs ? 1 : 0), `${logprobRows} logprob rows`);
+    must(logprobStart === rows, `logprob rows from ${logprobStart}`);
+    rows += logprobRows;
+  }
+  must(plan.logprobRows === rows, 'sum of the logprob rows');
+}
+
+/** All rows of an unscored prompt, and the last row of a sequence that generates. */
+function wantedLogitRows({ sequence: s, start, count, sample }: PlanItem): number {
+  const end = start + count;
+  const unscored = s.scoring === null ? 0 : Math.min(end, s.promptLength) - Math.max(start, s.numScored);
+  return Math.max(unscored, sample ? 1 : 0);
 }
 
 function must(condition: boolean, what: string): void {
@@ -192,7 +213,7 @@ describe('Scheduler', () => {
 
   it('scores a text in pieces that its logit rows allow, among others', () => {
     const { scheduler, blocks } = makeScheduler(64, { maxScoredRows: 7 });
-    const [scored, other] = [sequence(20, 0, { scoring: true }), sequence(20, 10)];
+    const [scored, other] = [sequence(20, 0, { scoring: 'logits' }), sequence(20, 10)];
     scheduler.add(other);
     scheduler.add(scored);
     const pieces: number[] = [];
@@ -208,7 +229,7 @@ describe('Scheduler', () => {
       length: fc.integer({ min: 1, max: 90 }),
       maxTokens: fc.integer({ min: 1, max: 40 }),
       fullDepth: fc.boolean(),
-      scoring: fc.nat(9).map((n) => n === 0),
+      scoring: fc.constantFrom(null, null, null, null, 'logits' as const, 'logprobs' as const),
       after: fc.nat(6),
     });
     const limits = fc.record({
@@ -218,7 +239,7 @@ describe('Scheduler', () => {
       maxStepMs: fc.constantFrom(0.001, 1, 250),
     });
     // Four answers that fit the cache when they begin, and not when they have grown: random ones may never preempt.
-    const growing = { length: 20, maxTokens: 40, fullDepth: false, scoring: false, after: 0 };
+    const growing = { length: 20, maxTokens: 40, fullDepth: false, scoring: null, after: 0 };
     const roomy = { maxRows: 64, maxSeqs: 6, maxLogitRows: 8, maxStepMs: 250 };
     let preemptions = 0;
     fc.assert(
@@ -238,9 +259,10 @@ describe('Scheduler', () => {
           for (;;) {
             for (; at < requests.length && pause-- <= 0; pause = requests[at]?.after ?? 0) {
               const { length, maxTokens, fullDepth, scoring } = requests[at++]!;
-              const s = sequence(length, scoring ? 0 : maxTokens, { fullDepth, scoring });
+              const s = sequence(length, scoring === 'logits' ? 0 : maxTokens, { fullDepth, scoring, logprobs: true });
               scheduler.add(s);
-              const piece = Math.min(chunkGranule, partial.maxRows, scoring ? scored : chunkGranule);
+              const logitRows = { logits: scored, logprobs: partial.maxLogitRows, none: chunkGranule };
+              const piece = Math.min(chunkGranule, partial.maxRows, logitRows[scoring ?? 'none']);
               bound += Math.ceil(s.maxLength / piece) + s.maxTokens;
               live.push({ s, bound: steps + bound });
             }

@@ -87,8 +87,6 @@ export class LatencyModel {
       prompt: tokenIds(depth + prompt, this.#runner.config.vocabSize),
       maxTokens: answer,
       stopIds: new Set(),
-      fullDepth: false,
-      scoring: false,
     });
     sequence.numComputed = depth;
     if (this.#signal.aborted) throw abortError(this.#signal);
