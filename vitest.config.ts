@@ -12,6 +12,7 @@ export default defineConfig({
     coverage: { provider: 'v8', include: ['lib/**/*.ts'], reporter: ['text-summary', 'lcov'] },
     projects: [
       // The package as a user gets it: packed, installed elsewhere, imported. Needs a build and a package registry.
+      { extends: true, test: { name: 'fuzz', include: ['test/fuzz/**/*.fuzz.ts'] } },
       { extends: true, test: { name: 'pack', include: ['test/pack/**/*.test.ts'], testTimeout: 300_000 } },
       {
         extends: true,

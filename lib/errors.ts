@@ -49,7 +49,7 @@ export function toSwiftKVError(error: unknown): SwiftKVError {
   if (SwiftKVError.is(error)) return error;
   if (error instanceof Error) {
     const code = (error as { code?: unknown }).code;
-    const known = typeof code === 'string' && code in errorCodes;
+    const known = typeof code === 'string' && Object.hasOwn(errorCodes, code);
     return new SwiftKVError(known ? (code as ErrorCode) : 'ERR_INTERNAL', error.message, { cause: error });
   }
   return new SwiftKVError('ERR_INTERNAL', String(error), { cause: error });

@@ -124,7 +124,7 @@ async function readIndexed(dir: string, indexPath: string, index: JsonObject): P
       if (!(await fileExists(shardPath))) {
         throw new SwiftKVError(
           'ERR_MODEL_INVALID',
-          `${indexPath}: tensor ${quote(name)} is said to be in ${shard}, which does not exist`,
+          `${indexPath}: tensor ${quote(name)} is said to be in ${shard}, which does not exist; download it`,
         );
       }
       headers = await readSafetensorsHeader(shardPath, 'ERR_MODEL_INVALID');

@@ -136,7 +136,10 @@ function checkCoverage(
   for (const [name, tensor] of inOrder) {
     if (tensor.offset !== end) {
       const fault = tensor.offset < end ? 'overlaps' : 'leaves a hole behind';
-      throw new SwiftKVError('ERR_MODEL_INVALID', `${path}: tensor ${quote(name)} ${fault} ${before}`);
+      throw new SwiftKVError(
+        'ERR_MODEL_INVALID',
+        `${path}: tensor ${quote(name)} ${fault} ${before}; get a whole copy of the file`,
+      );
     }
     end = tensor.offset + tensor.byteLength;
     before = quote(name);

@@ -256,6 +256,7 @@ function drawError({ sequence, logitStart, logitRows }: PlanItem, { sampledIds }
   const where = sequence.scoring !== null ? 'logits of a scored text' : `output token ${sequence.numOutput}`;
   return new SwiftKVError(
     'ERR_NUMERIC',
-    `Expected finite logits but the model produced NaN or infinite ones (${where}); other requests are not affected`,
+    `Expected finite logits but the model produced NaN or infinite ones (${where}); other requests are not affected. ` +
+      'Check the weights for NaN, or load with dtype f32',
   );
 }

@@ -325,10 +325,11 @@ export class Engine implements AsyncDisposable {
 function contextError(maxModelLen: number, received: string): SwiftKVError {
   return new SwiftKVError(
     'ERR_CONTEXT_LENGTH',
-    `Expected at most ${maxModelLen} tokens (maxModelLen) but received ${received} (generate)`,
+    `Expected at most ${maxModelLen} tokens (maxModelLen) but received ${received}; shorten the prompt, or load ` +
+      'with a larger maxModelLen (generate)',
   );
 }
 
 function disposedError(): SwiftKVError {
-  return new SwiftKVError('ERR_DISPOSED', 'The engine has been disposed of');
+  return new SwiftKVError('ERR_DISPOSED', 'The engine has been disposed of; load the model again with Engine.load');
 }

@@ -60,7 +60,7 @@ export class BlockTable {
     if (needed > this.#free.length) {
       throw new SwiftKVError(
         'ERR_CACHE_TOO_SMALL',
-        `${tokens} tokens need ${needed} more blocks but the cache has ${this.#free.length} free`,
+        `${tokens} tokens need ${needed} more blocks but the cache has ${this.#free.length} free; free sequences, or make it larger`,
       );
     }
     for (let i = 0; i < needed; i++) this.#blocks.push(this.#free.pop()!);

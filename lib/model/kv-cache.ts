@@ -74,7 +74,11 @@ export async function readStaticScales(
     const v = await readScale(scaleNames(l, 'v', isLater), config.numKvHeads, tensors);
     if ((k === null) !== (v === null)) {
       const [has, lacks] = k === null ? ['v', 'k'] : ['k', 'v'];
-      throw new SwiftKVError('ERR_MODEL_INVALID', `Layer ${l} has a scale for ${has} but none for ${lacks}`);
+      throw new SwiftKVError(
+        'ERR_MODEL_INVALID',
+        `The checkpoint's layer ${l}: expected static cache scales for both k and v or for neither but received one for ` +
+          `${has} and none for ${lacks}; use kvCacheDtype bf16, or give both`,
+      );
     }
     scales.push(k && v && { k, v });
   }

@@ -129,7 +129,7 @@ describe('static scales', () => {
   });
 
   it.each<[string, Record<string, Omit<TensorToWrite, 'name'>>, RegExp]>([
-    ['one side only', { '0.self_attn.k_scale': scalar(1) }, /Layer 0 has a scale for k but none for v/],
+    ['one side only', { '0.self_attn.k_scale': scalar(1) }, /received one for k and none for v/],
     ['zero', { '0.self_attn.kv_scale': scalar(0) }, /above 0/],
     ['negative', { '0.self_attn.kv_scale': scalar(-1) }, /above 0/],
     ['NaN', { '0.self_attn.kv_scale': scalar(Number.NaN) }, /above 0/],
