@@ -25,7 +25,10 @@ export interface EngineOptions {
   kvCacheDtype?: 'f32' | 'bf16' | 'fp8' | undefined;
   /** Tokens a sequence may have, prompt and answer together; at most the model's own limit. */
   maxModelLen?: number | undefined;
-  /** Bytes of the KV cache, rounded down to whole blocks of 16 tokens. */
+  /**
+   * Bytes of the KV cache, rounded down to whole blocks of 16 tokens. Default: eight sequences of `maxModelLen`, and at
+   * most a quarter of what the machine and the cgroups' limits leave beside weights and workspace.
+   */
   kvCacheBytes?: number | undefined;
   /** Threads the kernels may use; default from CPU affinity and the cgroup quota. */
   threads?: number | undefined;
