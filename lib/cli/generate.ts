@@ -8,7 +8,7 @@ import type { FinishPart, GenerateOptions } from '../engine/types.ts';
 import { SwiftKVError } from '../errors.ts';
 import { withInterrupt } from './exit.ts';
 import { addModelOptions, loadEngine, type ModelFlags, modelArgument } from './model-options.ts';
-import { addSamplingOptions, describeAnswer, type SamplingFlags, samplingOf } from './sampling-options.ts';
+import { addSamplingOptions, describeAnswer, type SamplingFlags, samplingOf, tokenIdList } from './sampling-options.ts';
 
 interface GenerateFlags extends ModelFlags, SamplingFlags {
   prompt?: string;
@@ -17,6 +17,8 @@ interface GenerateFlags extends ModelFlags, SamplingFlags {
   chat?: string;
   system?: string;
   fullDepth?: boolean;
+  logprobs?: number;
+  promptLogprobs?: number;
   json?: boolean;
   stats?: boolean;
 }
@@ -32,6 +34,8 @@ export function generateCommand(): Command {
     .option('--system <text>', 'a system message before --chat');
   addSamplingOptions(command)
     .option('--full-depth', 'run every layer on every prompt token')
+    .option('--logprobs <n>', 'with --json: log-probabilities of the answer and of the n likeliest tokens', topTokens)
+    .option('--prompt-logprobs <n>', 'the same for the prompt', topTokens)
     .option('--json', 'print one JSON object instead of text')
     .option('--stats', 'print counts and timings to stderr');
   return addModelOptions(command).action((model: string, flags: GenerateFlags) =>
@@ -40,6 +44,9 @@ export function generateCommand(): Command {
 }
 
 async function generate(model: string, flags: GenerateFlags, signal: AbortSignal): Promise<void> {
+  if ((flags.logprobs !== undefined || flags.promptLogprobs !== undefined) && !flags.json) {
+    throw new SwiftKVError('ERR_INVALID_ARGUMENT', 'Expected --json beside --logprobs and --prompt-logprobs.');
+  }
   const input = await promptOf(flags);
   const engine = await loadEngine(model, flags, signal);
   try {
@@ -47,6 +54,8 @@ async function generate(model: string, flags: GenerateFlags, signal: AbortSignal
       ...input,
       ...samplingOf(flags),
       fullDepth: flags.fullDepth,
+      logprobs: flags.logprobs,
+      promptLogprobs: flags.promptLogprobs,
       signal,
     };
     if (flags.json) {
@@ -113,10 +122,7 @@ export async function readPrompt(file: string): Promise<string> {
   }
 }
 
-function tokenIdList(text: string): number[] {
-  const parts = text.split(/[\s,]+/).filter((part) => part !== '');
-  if (parts.length === 0 || !parts.every((part) => /^\d+$/.test(part))) {
-    throw new InvalidArgumentError('Expected token ids separated by commas, e.g. 1,15043,3186.');
-  }
-  return parts.map(Number);
+function topTokens(text: string): number {
+  if (!/^\d+$/.test(text) || Number(text) > 20) throw new InvalidArgumentError('Expected an integer from 0 to 20.');
+  return Number(text);
 }

@@ -62,13 +62,13 @@ export function answerItems(
         .generate({
           prompt: item.prompt,
           maxTokens: expected.length + slackTokens,
+          stop: item.stops,
           temperature: 0,
           signal: stop,
         })
         .result();
-      const ends = item.stops.map((stop) => text.indexOf(stop)).filter((end) => end >= 0);
-      const said = text.slice(0, Math.min(text.length, ...ends)).trim();
-      const right = said === item.answer && (ends.length > 0 || finishReason === 'stop');
+      const said = text.trim();
+      const right = said === item.answer && finishReason === 'stop';
       return { item, right, text: said, promptTokens: usage.promptTokens };
     } catch (error) {
       throw atItem(error, item);

@@ -30,6 +30,11 @@ describe('chat', () => {
     expect(chat.stdout.trim()).toBe(generate.stdout.trim());
   });
 
+  it('takes the sampling options of generate', async () => {
+    const run = await swiftkv(['chat', 'embedded:base', ...greedy, '--stop', '21'], `${question}\n`);
+    expect(run).toEqual({ code: 0, stdout: '48\n', stderr: '' });
+  });
+
   it('stops at /exit, and at nothing', async () => {
     expect(await swiftkv(['chat', 'embedded:base'], '\n/exit\nhello\n')).toEqual({ code: 0, stdout: '', stderr: '' });
     expect(await swiftkv(['chat', 'embedded:base'], '')).toEqual({ code: 0, stdout: '', stderr: '' });

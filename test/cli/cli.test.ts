@@ -43,6 +43,43 @@ describe('generate', () => {
     expect(run.stdout).not.toContain('rows');
   });
 
+  it('takes what shapes an answer: stops, biases, penalties, lengths', async () => {
+    const answer = async (...more: string[]) => {
+      const run = await swiftkv(['generate', 'embedded:base', '-p', prompt, '-n', '6', '-t', '0', '--json', ...more]);
+      expect(run.stderr).toBe('');
+      return JSON.parse(run.stdout) as GenerateResult;
+    };
+    const free = await answer();
+    const [first, second, third] = free.tokenIds.map(String);
+    const [byId, byText, with21, biased, forced, long, penalised] = await Promise.all([
+      answer('--stop-token-ids', third!),
+      answer('--stop', '99', '--stop', '21'),
+      answer('--stop', '21', '--include-stop'),
+      answer('--logit-bias', `${first}=-Infinity`, '--logit-bias', `${second}=-1`),
+      answer('--logit-bias', `${third}=1000`),
+      answer('--min-tokens', '6'),
+      answer('--repetition-penalty', '2', '--presence-penalty', '-1', '--frequency-penalty', '1.5'),
+    ]);
+    expect(byId).toMatchObject({ finishReason: 'stop', tokenIds: free.tokenIds.slice(0, 3) });
+    expect([byText!.text, with21!.text]).toEqual([' 48', ' 4821']);
+    expect(biased!.tokenIds).not.toContain(Number(first));
+    expect(forced!.tokenIds[0]).toBe(Number(third));
+    expect(long!.tokenIds).toHaveLength(6);
+    expect(penalised!.tokenIds).not.toEqual(free.tokenIds);
+  });
+
+  it('reports log-probabilities with --json, and only there', async () => {
+    const flags = ['generate', 'embedded:base', '-p', prompt, '-n', '2', '-t', '0', '--logprobs', '3'];
+    const run = await swiftkv([...flags, '--json', '--prompt-logprobs', '0']);
+    const { tokenIds, logprobs, promptLogprobs, usage } = JSON.parse(run.stdout) as GenerateResult;
+    expect(logprobs!.map(({ tokenId, rank, top }) => [tokenId, rank, top.length])).toEqual([
+      [tokenIds[0], 1, 3],
+      [tokenIds[1], 1, 3],
+    ]);
+    expect(promptLogprobs).toHaveLength(usage.promptTokens);
+    expect((await swiftkv(flags)).stderr).toMatch(/Expected --json beside --logprobs/);
+  });
+
   it('takes token ids', async () => {
     const run = await swiftkv([
       'generate',
@@ -117,6 +154,12 @@ describe('errors are one line, without a stack, and say what to do', () => {
     ['a prompt file that is not there', ['generate', 'embedded:base', '-f', '/no/such/file'], 1, /ERR_IO/],
     ['an unknown option', ['generate', 'embedded:base', '--frobnicate'], 2, /unknown option '--frobnicate'/],
     ['an unknown command', ['frobnicate'], 2, /unknown command/],
+    [
+      'a wrong bias',
+      ['generate', 'embedded:base', '-p', 'x', '--logit-bias', '13'],
+      2,
+      /Expected a token id, =, and a/,
+    ],
     ['a wrong number', ['generate', 'embedded:base', '-p', 'x', '-n', '-3'], 2, /Expected an integer >= 1/],
   ];
 

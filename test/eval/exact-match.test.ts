@@ -6,13 +6,16 @@ import { answerItems, type ExactItem, exactMatchOf, readExactItems } from '../..
 import { gather } from '../../lib/eval/in-order.ts';
 import { withFile } from './temp-file.ts';
 
-/** Says `text`, and ends by itself or because it may say no more. */
+/** Would say `text`, and ends by itself, at a stop string, or because it may say no more. */
 function sayingEngine(text: string, finishReason: 'stop' | 'length'): Engine {
   return {
     tokenize: async (words: string) => Array.from({ length: words.length }, () => 7),
-    generate: ({ prompt }: { prompt: string }) => ({
-      result: async () => ({ text, finishReason, usage: { promptTokens: prompt.length } }),
-    }),
+    generate: ({ prompt, stop }: { prompt: string; stop: string[] }) => {
+      const ends = stop.map((end) => text.indexOf(end)).filter((at) => at >= 0);
+      const said = text.slice(0, Math.min(text.length, ...ends));
+      const reason = ends.length > 0 ? 'stop' : finishReason;
+      return { result: async () => ({ text: said, finishReason: reason, usage: { promptTokens: prompt.length } }) };
+    },
   } as unknown as Engine;
 }
 
