@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that only checks need: the C++ formatter, the native tests' framework, and what compiles and
+# Installs the Debian packages that only checks need: the C++ formatter and linter, the native tests' framework, and what compiles and
 # runs them for Arm. Building and `npm test` need nothing from here. Idempotent and quiet; run as root or with sudo.
 set -euo pipefail
 
-declare -A command_of=([clang-format-19]=clang-format-19 [g++]=g++ [cmake]=cmake [make]=make
+declare -A command_of=([clang-format-19]=clang-format-19 [clang-tidy-19]=clang-tidy-19 [g++]=g++ [cmake]=cmake [make]=make
   [g++-aarch64-linux-gnu]=aarch64-linux-gnu-g++ [qemu-user]=qemu-aarch64)
 missing=()
 for package in "${!command_of[@]}"; do

@@ -117,7 +117,7 @@ std::shared_ptr<KvPool> KvPool::create(const std::shared_ptr<OpenDevice>& device
       if (cache.scales != KvScales::per_head) continue;
       cache.k_scale = next;
       cache.v_scale = next + cache.num_kv_heads;
-      next += 2 * cache.num_kv_heads;
+      next += size_t{2} * cache.num_kv_heads;
     }
   }
   return pool;
