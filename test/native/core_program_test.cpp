@@ -11,6 +11,7 @@
 #include "core/program.h"
 #include "core_fake_backend.h"
 #include "core_operands.h"
+#include "core_program_sketch.h"
 
 using namespace swiftkv;
 using namespace swiftkv::test;
@@ -28,28 +29,10 @@ constexpr BatchCapacity kCapacity = {.max_rows = 8,
 constexpr int64_t kWidth = 6;
 
 // A model of two layers, the first on T, the second on S; the tensors by name.
-struct Model {
-  std::shared_ptr<OpenDevice> device = open_fake(2);
-  ProgramDescription description{.name = "step", .capacity = kCapacity, .tensors = {}, .steps = {}};
-
-  template <class T>
-  int32_t add(T t) {
-    description.tensors.emplace_back(std::in_place_type<T>, std::move(t));
-    return static_cast<int32_t>(description.tensors.size()) - 1;
-  }
-  int32_t constant(DType dtype, const std::vector<int64_t>& shape, Layout layout = Layout::row_major) {
-    return add(make_tensor(device, dtype, shape, layout));
-  }
+struct Model : ProgramSketch {
+  Model() : ProgramSketch(open_fake(2), kCapacity) {}
   int32_t rows(Axis axis, int64_t width = kWidth, DType dtype = DType::f32) {
-    return add(BufferTensor{dtype, {{axis, 0}, {Axis::none, width}}});
-  }
-  void op(const std::string& name, std::vector<std::pair<std::string, int32_t>> operands, AttrList attrs = {}) {
-    description.steps.emplace_back(std::in_place_type<ProgramOp>, name, std::move(operands), std::move(attrs));
-  }
-  void mark(int32_t layer, Axis axis) { description.steps.emplace_back(std::in_place_type<LayerMark>, layer, axis); }
-  std::shared_ptr<Program> make() { return Program::create(device, description); }
-  std::string error() {
-    return message_of([&] { make(); });
+    return ProgramSketch::rows(axis, width, dtype);
   }
 
   int32_t x = 0, xs = 0, w = 0, out = 0;
@@ -71,10 +54,6 @@ struct Model {
   }
 };
 
-void set(Batch& batch, BatchField field, const std::vector<int32_t>& values) {
-  std::copy(values.begin(), values.end(), batch.data(field));
-}
-
 // T = 5 (sequence in table row 2 has four rows, table row 0 one), S = 1 (of table row 0).
 std::shared_ptr<Batch> five_rows() {
   auto b = Batch::create(kCapacity);
@@ -86,24 +65,6 @@ std::shared_ptr<Batch> five_rows() {
   set(*b, F::query_start_s, {0, 1});
   set(*b, F::table_row_s, {0});
   return b;
-}
-
-StepResult run(Program& program, Batch& batch) {
-  program.begin();
-  return program.run(batch);
-}
-
-Code run_code(Program& program, Batch& batch) {
-  try {
-    run(program, batch);
-    return Code::ok;
-  } catch (const Error& e) {
-    return e.code;
-  }
-}
-
-std::vector<int32_t> values(const Batch& batch, BatchField field) {
-  return {batch.data(field), batch.data(field) + batch.length(field)};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// logprobs: against double, ranks and ties, masked and poisoned rows.
+// logprobs: against double, ranks and ties, masked and poisoned rows, rows that are picked.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -131,6 +131,60 @@ TEST_CASE("logprobs: a row without a token, or with NaN, harms no other row and 
       for (size_t i = row * 8; i < row * 8 + 8; ++i) CHECK(out.ids[i] == expected.ids[i]);
     }
     for (int32_t id : out.ids) CHECK((id >= 0 && id < vocab));
+  });
+}
+
+TEST_CASE("logprobs: rows that are picked, none or one or some twice, are those of the whole to the bit") {
+  for_each_level([](cpu::CpuLevel level) {
+    for (int64_t vocab : {int64_t{1}, int64_t{17}, int64_t{1000}})
+      for (int32_t top_k : {0, 1, static_cast<int32_t>(std::min<int64_t>(vocab, 20))}) {
+        const int64_t sources = 9;
+        Rng rng(3);
+        const std::vector<float> logits = random_values(rng, sources * vocab, 10.0f);
+        std::vector<int32_t> ids;
+        for (int64_t row = 0; row < sources; ++row) ids.push_back(static_cast<int32_t>(rng.below(vocab)));
+        ids[4] = -1;  // a row without a token
+        Result whole(sources, top_k);
+        const LogprobsParams all = params(logits, vocab, top_k, ids, whole, 0, sources);
+        CHECK(LevelDevice(level, 2).run(OpKind::logprobs, &all).ok());
+
+        std::vector<std::vector<int32_t>> picks{{}, {0}, {8}, {4, 4, 4}, {8, 7, 6, 5, 4, 3, 2, 1, 0}};
+        for (int64_t count : {3, 16, 40}) {
+          picks.emplace_back();
+          for (int64_t i = 0; i < count; ++i) picks.back().push_back(static_cast<int32_t>(rng.below(sources)));
+        }
+        for (const std::vector<int32_t>& index : picks) {
+          const auto rows = static_cast<int64_t>(index.size());
+          INFO("V ", vocab, " top_k ", top_k, " rows ", rows);
+          Result out(rows, top_k), expected(rows, top_k);
+          for (size_t i = 0; i < index.size(); ++i) {
+            const auto source = static_cast<size_t>(index[i]);
+            expected.chosen[i] = whole.chosen[source];
+            expected.rank[i] = whole.rank[source];
+            for (size_t k = 0; k < static_cast<size_t>(top_k); ++k) {
+              expected.ids[i * static_cast<size_t>(top_k) + k] = whole.ids[source * static_cast<size_t>(top_k) + k];
+              expected.top[i * static_cast<size_t>(top_k) + k] = whole.top[source * static_cast<size_t>(top_k) + k];
+            }
+          }
+          const auto run = [&](const LevelDevice& device, int64_t first, int64_t count) {
+            LogprobsParams p = params(logits, vocab, top_k, ids, out, first, count);
+            p.index = index.data() + first;
+            p.logits = logits.data();
+            p.ids = ids.data();
+            CHECK(device.run(OpKind::logprobs, &p).ok());
+          };
+          const auto compare = [&] {
+            CHECK(bit_difference(out.chosen, expected.chosen) == "");
+            CHECK(bit_difference(out.rank, expected.rank) == "");
+            CHECK(bit_difference(out.ids, expected.ids) == "");
+            CHECK(bit_difference(out.top, expected.top) == "");
+            out = Result(rows, top_k);
+          };
+          run(LevelDevice(level, 2), 0, rows);
+          compare();
+          for_each_chunking(level, rows, run, compare);
+        }
+      }
   });
 }
 
