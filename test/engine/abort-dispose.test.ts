@@ -2,7 +2,7 @@
 
 import { getEventListeners } from 'node:events';
 import { describe, expect, it } from 'vitest';
-import { fakeAnswer } from './fake-runner.ts';
+import { fakeAnswer } from './fake-model.ts';
 import { byteTokenizer, fakeEngine, prompt, turn, until } from './harness.ts';
 
 const vocabSize = 97;
@@ -234,7 +234,7 @@ describe('a defect of the loop itself', () => {
     expect(results.map((r) => r.status)).toEqual(['rejected', 'rejected']);
     await expect(engine.generate({ tokenIds: prompt(4) }).result()).rejects.toMatchObject({ code: 'ERR_INTERNAL' });
     await engine.dispose();
-    const { complaints } = await import('./fake-runner.ts');
+    const { complaints } = await import('./check-batch.ts');
     complaints.length = 0;
   });
 });

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { type CostModel, chunkRows, initialCost, observeStep, workUnits } from '../../lib/engine/cost-model.ts';
 import { StepPlan } from '../../lib/engine/step-plan.ts';
 import type { ModelConfig } from '../../lib/model/config.ts';
-import { fakeConfig } from './fake-runner.ts';
+import { fakeConfig } from './fake-model.ts';
 import { sequence } from './harness.ts';
 
 const small = fakeConfig(97, []);

@@ -10,7 +10,8 @@ import { Scheduler } from '../../lib/engine/scheduler.ts';
 import { Sequence } from '../../lib/engine/sequence.ts';
 import { SwiftKVError } from '../../lib/errors.ts';
 import { greedy } from '../../lib/sampling/options.ts';
-import { type FakeOptions, FakeRunner, fakeAnswer } from './fake-runner.ts';
+import { fakeAnswer } from './fake-model.ts';
+import { type FakeOptions, FakeRunner } from './fake-runner.ts';
 import { prompt, turn } from './harness.ts';
 
 // Wide enough for answers to last: one token in 499 stops them, another one poisons them.

@@ -6,14 +6,9 @@ import { SwiftKVError } from '../../lib/errors.ts';
 import type { ModelConfig } from '../../lib/model/config.ts';
 import type { ModelInfo, ModelMemory } from '../../lib/model/model-info.ts';
 import type { StepBatch } from '../../lib/model/runner.ts';
-import {
-  type BatchCapacity,
-  noNumbers,
-  nothingAllowed,
-  type SamplerState,
-  type StepResult,
-} from '../../lib/native/binding.ts';
-import { greedy } from '../../lib/sampling/options.ts';
+import { type BatchCapacity, noNumbers, type SamplerState, type StepResult } from '../../lib/native/binding.ts';
+import { check, checkBatch } from './check-batch.ts';
+import { fakeConfig, fakeLogprobs, initialHash, maxTopLogprobs, mix, nextToken, writeLogits } from './fake-model.ts';
 
 export interface FakeOptions {
   numBlocks?: number;
@@ -29,122 +24,6 @@ export interface FakeOptions {
   stepMs?: (batch: StepBatch) => number;
   /** Steps end only when `release` is called. */
   manual?: boolean;
-}
-
-export function fakeConfig(vocabSize: number, eosTokenIds: number[]): ModelConfig {
-  return {
-    modelType: 'llama_swiftkv',
-    vocabSize,
-    hiddenSize: 64,
-    intermediateSize: 128,
-    numLayers: 6,
-    numHeads: 4,
-    numKvHeads: 2,
-    headDim: 16,
-    rmsNormEps: 1e-5,
-    rope: { theta: 10000, scaling: null },
-    bias: { q: false, k: false, v: false, o: false, mlp: false },
-    qkNorm: false,
-    tieWordEmbeddings: false,
-    maxPositions: 4096,
-    bosTokenId: null,
-    eosTokenIds,
-    numKvLayers: 2,
-    groupSize: 2,
-    base: null,
-  };
-}
-
-const maxTopLogprobs = 20;
-
-const initialHash = 0x811c9dc5;
-
-function mix(hash: number, value: number): number {
-  let h = Math.imul(hash ^ value, 0x01000193);
-  h ^= h >>> 15;
-  return Math.imul(h, 0x85ebca6b) >>> 0;
-}
-
-function hashContext(tokens: ArrayLike<number>): number {
-  let hash = initialHash;
-  for (let i = 0; i < tokens.length; i++) hash = mix(hash, tokens[i]! + 1);
-  return hash;
-}
-
-/** Which tokens a sampler and a mask allow; penalties and finite biases change nothing here. */
-function allows(sampler: SamplerState, mask: Uint32Array | null, outputPosition: number, id: number): boolean {
-  if (mask !== null && ((mask[id >>> 5]! >>> (id & 31)) & 1) === 0) return false;
-  if (outputPosition < sampler.minTokens && sampler.endIds.includes(id)) return false;
-  const bias = sampler.biasIds.indexOf(id);
-  return bias < 0 || sampler.biases[bias] !== Number.NEGATIVE_INFINITY;
-}
-
-/** The token that the context and the sampler give, or the next higher one that is allowed; nothingAllowed if none is. */
-function nextToken(
-  hash: number,
-  sampler: SamplerState,
-  outputPosition: number,
-  vocabSize: number,
-  mask: Uint32Array | null = null,
-): number {
-  const random =
-    sampler.temperature === 0 ? hash : mix(mix(hash, Number(sampler.seed & 0x7fffffffn)), outputPosition + 7);
-  for (let i = 0; i < vocabSize; i++) {
-    const id = (random + i) % vocabSize;
-    if (allows(sampler, mask, outputPosition, id)) return id;
-  }
-  return nothingAllowed;
-}
-
-/** What the fake answers to a prompt, computed without any engine. */
-export function fakeAnswer(
-  prompt: ArrayLike<number>,
-  options: {
-    maxTokens: number;
-    vocabSize: number;
-    stopIds?: ReadonlySet<number>;
-    sampler?: SamplerState;
-    mask?: Uint32Array;
-  },
-): number[] {
-  const sampler = options.sampler ?? greedy;
-  const answer: number[] = [];
-  let hash = hashContext(prompt);
-  while (answer.length < options.maxTokens) {
-    const id = nextToken(hash, sampler, answer.length, options.vocabSize, options.mask);
-    answer.push(id);
-    if (options.stopIds?.has(id)) break;
-    hash = mix(hash, id + 1);
-  }
-  return answer;
-}
-
-/** Row `position` of the logits of a text: the greedy token stands out. */
-export function fakeLogits(prompt: ArrayLike<number>, vocabSize: number): Float32Array {
-  const data = new Float32Array(prompt.length * vocabSize);
-  let hash = initialHash;
-  for (let i = 0; i < prompt.length; i++) {
-    hash = mix(hash, prompt[i]! + 1);
-    writeLogits(data.subarray(i * vocabSize, (i + 1) * vocabSize), hash);
-  }
-  return data;
-}
-
-function writeLogits(row: Float32Array, hash: number): void {
-  for (let v = 0; v < row.length; v++) row[v] = mix(hash, v) / 2 ** 32;
-  row[hash % row.length] = 2;
-}
-
-/** Of the row of logits: log-softmax in double, and the most likely tokens. */
-export function fakeLogprobs(row: Float32Array, id: number, top: number) {
-  const max = Math.max(...row);
-  const norm = max + Math.log(row.reduce((sum, x) => sum + Math.exp(x - max), 0));
-  const order = Array.from(row.keys()).sort((a, b) => row[b]! - row[a]! || a - b);
-  return {
-    logprob: Math.fround(row[id]! - norm),
-    rank: row.filter((x) => x > row[id]!).length + 1,
-    top: order.slice(0, top).map((tokenId) => ({ tokenId, logprob: Math.fround(row[tokenId]! - norm) })),
-  };
 }
 
 type Fields = Omit<StepBatch, 'capacity'>;
@@ -233,8 +112,8 @@ export class FakeRunner implements EngineModel {
   /** [numBlocks * 16] the token whose K and V the slot holds, -1 = never written. */
   private readonly store: Int32Array;
   /** By table row: the tokens that were fed there since position 0. */
-  private readonly fed: number[][];
-  private readonly samplers: (SamplerState | null)[];
+  readonly fed: number[][];
+  readonly samplers: (SamplerState | null)[];
   /** By sampler slot: what it was told of its sequence. */
   private readonly told: number[][];
   private pending: Pending | null = null;
@@ -331,7 +210,7 @@ export class FakeRunner implements EngineModel {
         inputs.set(field as keyof Fields, array.slice());
       }
     }
-    this.checkBatch(batch);
+    checkBatch(batch, this);
     return new Promise((resolve, reject) => {
       const settle = () => {
         const pending = this.pending!;
@@ -379,89 +258,6 @@ export class FakeRunner implements EngineModel {
   async dispose(): Promise<void> {
     check(this.pending === null, 'disposed while a step runs');
     this.disposals++;
-  }
-
-  /** Everything that kernels would follow blindly. */
-  private checkBatch(b: StepBatch): void {
-    const { maxRows, maxSeqs, maxLogitRows, maxBlocksPerSeq } = this.capacity;
-    const [T, S, R, BT, BS, P] = b.counts as unknown as [number, number, number, number, number, number];
-    check(T >= 1 && T <= maxRows, `${T} rows`);
-    check(S >= 0 && S <= T && R >= 0 && R <= S && R <= maxLogitRows, `S ${S} R ${R}`);
-    check(BT >= 1 && BT <= maxSeqs && BS >= 0 && BS <= BT, `BT ${BT} BS ${BS}`);
-    check(b.queryStartT[0] === 0 && b.queryStartT[BT] === T, 'queryStartT');
-    check(b.queryStartS[0] === 0 && b.queryStartS[BS] === S, 'queryStartS');
-
-    const slots = new Set<number>();
-    const rowsOfTable = new Set<number>();
-    const blockOwner = new Map<number, number>();
-    const sequenceOfRow: number[] = [];
-    for (let s = 0; s < BT; s++) {
-      const [from, to] = [b.queryStartT[s]!, b.queryStartT[s + 1]!];
-      const tableRow = b.tableRowT[s]!;
-      check(to > from, `sequence ${s} has no rows`);
-      check(tableRow >= 0 && tableRow < maxSeqs && !rowsOfTable.has(tableRow), `table row ${tableRow}`);
-      rowsOfTable.add(tableRow);
-      const contextLen = b.contextLenT[s]!;
-      check(contextLen === b.positionsT[to - 1]! + 1 && contextLen <= this.maxModelLen, `context length ${contextLen}`);
-      const table = b.blockTables.subarray(tableRow * maxBlocksPerSeq);
-      for (let i = 0; i < Math.ceil(contextLen / 16); i++) {
-        const block = table[i]!;
-        check(block >= 0 && block < this.numBlocks, `block ${block}`);
-        check(!blockOwner.has(block), `block ${block} belongs to two sequences of the step, or twice to one`);
-        blockOwner.set(block, s);
-      }
-      for (let row = from; row < to; row++) {
-        sequenceOfRow.push(s);
-        const position = b.positionsT[row]!;
-        check(position >= 0 && position === b.positionsT[from]! + row - from, `position ${position} of row ${row}`);
-        const slot = b.slotsT[row]!;
-        check(slot === table[position >> 4]! * 16 + (position & 15), `slot ${slot} of position ${position}`);
-        check(!slots.has(slot), `slot ${slot} is written twice`);
-        slots.add(slot);
-        check(b.ids[row]! >= 0 && b.ids[row]! < this.config.vocabSize, `token ${b.ids[row]}`);
-      }
-      const fed = this.fed[tableRow]!;
-      const start = b.positionsT[from]!;
-      check(
-        start === 0 || start === fed.length,
-        `sequence at table row ${tableRow} jumps from ${fed.length} to ${start}`,
-      );
-    }
-
-    let at = 0;
-    for (let s = 0; s < BS; s++) {
-      const [from, to] = [b.queryStartS[s]!, b.queryStartS[s + 1]!];
-      check(to > from, `surviving sequence ${s} has no rows`);
-      const half = sequenceOfRow[b.survivors[from]!]!;
-      check(
-        b.tableRowS[s] === b.tableRowT[half] && b.contextLenS[s] === b.contextLenT[half],
-        `surviving sequence ${s}`,
-      );
-      check(b.survivors[to - 1] === b.queryStartT[half + 1]! - 1, `survivors of sequence ${half} are no suffix`);
-      for (let i = from; i < to; i++) {
-        const row = b.survivors[i]!;
-        check(row >= at && row < T && sequenceOfRow[row] === half, `survivor ${i} is row ${row}`);
-        check(i === from || row === b.survivors[i - 1]! + 1, `survivors of sequence ${half} have a gap`);
-        check(b.positionsS[i] === b.positionsT[row], `position of survivor ${i}`);
-        at = row + 1;
-      }
-    }
-
-    const logitRows = new Set<number>();
-    for (let i = 0; i < R; i++) {
-      const row = b.logitRows[i]!;
-      check(row >= 0 && row < S && !logitRows.has(row), `logit row ${row}`);
-      logitRows.add(row);
-      const tableRow = b.tableRowT[sequenceOfRow[b.survivors[row]!]!]!;
-      check(b.samplerSlots[i] === tableRow, `sampler slot ${b.samplerSlots[i]} at table row ${tableRow}`);
-      check(this.samplers[tableRow] !== null, `sampler ${tableRow} was never set`);
-      check(b.outputPositions[i]! >= 0, `output position ${b.outputPositions[i]}`);
-      check(b.forcedIds[i]! >= -1 && b.forcedIds[i]! < this.config.vocabSize, `forced token ${b.forcedIds[i]}`);
-      check(b.maskRows[i]! >= -1 && b.maskRows[i]! < maxLogitRows, `mask row ${b.maskRows[i]}`);
-    }
-    check(P >= 0 && P <= R, `${P} logprob rows`);
-    const reported = new Set(b.logprobRows.subarray(0, P));
-    check(reported.size === P && [...reported].every((row) => row >= 0 && row < R), 'logprob rows');
   }
 
   private compute(b: StepBatch): void {
@@ -550,13 +346,4 @@ export class FakeRunner implements EngineModel {
 function same(a: Int32Array | Uint32Array, b: Int32Array | Uint32Array): boolean {
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
-}
-
-/** Every complaint of every fake: one about a request that nobody waits for would go unseen otherwise. */
-export const complaints: string[] = [];
-
-function check(condition: boolean, message: string): void {
-  if (condition) return;
-  complaints.push(message);
-  throw new Error(`fake runner: ${message}`);
 }

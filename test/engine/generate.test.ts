@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import type { GeneratePart } from '../../lib/engine/types.ts';
-import { fakeAnswer, fakeLogits } from './fake-runner.ts';
+import { fakeAnswer, fakeLogits } from './fake-model.ts';
 import { byteTokenizer, fakeEngine, prompt, turn } from './harness.ts';
 
 const vocabSize = 97;

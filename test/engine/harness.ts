@@ -6,7 +6,9 @@ import { Engine } from '../../lib/engine/engine.ts';
 import { Scheduler, type SchedulerLimits } from '../../lib/engine/scheduler.ts';
 import { Sequence, type SequenceOptions } from '../../lib/engine/sequence.ts';
 import type { Tokenizer } from '../../lib/tokenizer/tokenizer.ts';
-import { complaints, type FakeOptions, FakeRunner, fakeConfig } from './fake-runner.ts';
+import { complaints } from './check-batch.ts';
+import { fakeConfig } from './fake-model.ts';
+import { type FakeOptions, FakeRunner } from './fake-runner.ts';
 
 afterEach(() => expect(complaints.splice(0)).toEqual([]));
 

@@ -4,7 +4,7 @@
 import { describe, expect, it } from 'vitest';
 import { Engine } from '../../lib/engine/engine.ts';
 import { maskOf } from '../../lib/sampling/token-mask.ts';
-import { fakeAnswer, fakeLogits, fakeLogprobs } from './fake-runner.ts';
+import { fakeAnswer, fakeLogits, fakeLogprobs } from './fake-model.ts';
 import { fakeEngine, prompt } from './harness.ts';
 
 const vocabSize = 97;

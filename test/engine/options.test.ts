@@ -5,7 +5,7 @@ import { Engine } from '../../lib/engine/engine.ts';
 import { checkEngineOptions } from '../../lib/engine/engine-options.ts';
 import { checkGenerateOptions } from '../../lib/engine/generate-options.ts';
 import { resolveSampling, samplingDefaults } from '../../lib/sampling/options.ts';
-import { fakeConfig } from './fake-runner.ts';
+import { fakeConfig } from './fake-model.ts';
 import { fakeEngine } from './harness.ts';
 
 const config = fakeConfig(97, [3]);

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { GenerateOptions } from '../../lib/engine/types.ts';
 import { greedy } from '../../lib/sampling/options.ts';
-import { fakeAnswer } from './fake-runner.ts';
+import { fakeAnswer } from './fake-model.ts';
 import { byteTokenizer, fakeEngine, prompt, until } from './harness.ts';
 
 const vocabSize = 256;
