@@ -93,7 +93,7 @@ export function checkGenerateOptions(
   const sampling = resolveSampling(options, { defaults, vocabSize, stopIds, where });
   const promptLogprobs = topCount('promptLogprobs', options);
   return {
-    input: checkInput(options, vocabSize),
+    input: checkInput(options, config),
     ...tokenLimits(options, sampling.state.minTokens, promptLogprobs),
     sampling,
     allowed: allowedTokenIds === undefined ? null : allowedMask(allowedTokenIds, vocabSize),
@@ -152,7 +152,7 @@ function hasLoneSurrogate(text: string): boolean {
   return /\p{Surrogate}/u.test(text);
 }
 
-function checkInput(options: Record<string, unknown>, vocabSize: number): PromptInput {
+function checkInput(options: Record<string, unknown>, { vocabSize, maxPositions }: ModelConfig): PromptInput {
   const { prompt, messages, tokenIds } = options;
   const given = ['prompt', 'messages', 'tokenIds'].filter((name) => options[name] !== undefined);
   if (given.length !== 1) {
@@ -164,6 +164,15 @@ function checkInput(options: Record<string, unknown>, vocabSize: number): Prompt
   }
   if (prompt !== undefined) return { type: 'prompt', text: checkString('prompt', prompt, where) };
   if (messages !== undefined) return { type: 'messages', messages: checkMessages(messages) };
+  // Before so many are looked at and copied.
+  const isList = Array.isArray(tokenIds) || ArrayBuffer.isView(tokenIds);
+  const length = isList && 'length' in tokenIds ? (tokenIds.length as number) : 0;
+  if (length > maxPositions) {
+    throw new SwiftKVError(
+      'ERR_CONTEXT_LENGTH',
+      `Expected at most ${maxPositions} tokens (max_position_embeddings) but received a prompt of ${length} (${where})`,
+    );
+  }
   const ids = checkTokenIds('tokenIds', tokenIds, where, vocabSize);
   if (ids.length === 0) throw expected('tokenIds', 'a non-empty array of token ids', tokenIds, where);
   return { type: 'tokenIds', tokenIds: ids };

@@ -44,26 +44,24 @@ async function codeOf(work: Promise<unknown>): Promise<string> {
   }
 }
 
-/** What a request takes of this process, in milliseconds and in bytes beside the JavaScript heap. */
-async function costOf(work: () => Promise<unknown>): Promise<{ milliseconds: number; bytes: number }> {
+/** Bytes beside the JavaScript heap that are there after a request and were not before. */
+async function bytesOf(work: () => Promise<unknown>): Promise<number> {
   const before = process.memoryUsage().arrayBuffers;
-  const start = performance.now();
   await work();
-  return { milliseconds: performance.now() - start, bytes: process.memoryUsage().arrayBuffers - before };
+  return process.memoryUsage().arrayBuffers - before;
 }
 
 describe('a prompt longer than the context', () => {
   it('of 100 MB of text is refused before it is tokenized', async () => {
     const prompt = 'hello '.repeat(100_000_000 / 6);
-    const cost = await costOf(async () => {
+    const bytes = await bytesOf(async () => {
       const work = engine.generate({ prompt, maxTokens: 1 }).result();
       await expect(work).rejects.toMatchObject({
         code: 'ERR_CONTEXT_LENGTH',
         message: expect.stringMatching(/Expected at most 256 tokens .* received a prompt of at least \d+/),
       });
     });
-    expect(cost.milliseconds).toBeLessThan(1000);
-    expect(cost.bytes).toBeLessThan(2 ** 20);
+    expect(bytes).toBeLessThan(2 ** 20);
   });
 
   it('of 100 MB in a message is refused before the template runs', async () => {
@@ -72,12 +70,12 @@ describe('a prompt longer than the context', () => {
     expect(await codeOf(work)).toBe('ERR_CONTEXT_LENGTH');
   });
 
-  it('of 10 million ids is refused', async () => {
+  it('of 10 million ids is refused before they are copied', async () => {
     const tokenIds = new Int32Array(10_000_000).fill(2);
-    const cost = await costOf(async () => {
+    const bytes = await bytesOf(async () => {
       expect(await codeOf(engine.generate({ tokenIds, maxTokens: 1 }).result())).toBe('ERR_CONTEXT_LENGTH');
     });
-    expect(cost.milliseconds).toBeLessThan(2000);
+    expect(bytes).toBeLessThan(2 ** 20);
   });
 
   it('of one token too many is refused, of one less is not', async () => {

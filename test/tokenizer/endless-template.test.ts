@@ -31,13 +31,11 @@ describe('a template that loops', () => {
   it('is stopped in time while the event loop runs', async () => {
     let ticks = 0;
     const timer = setInterval(() => ticks++, 5);
-    const start = performance.now();
     await expect(render(loop, { timeMs: 300 })).rejects.toMatchObject({
       code: 'ERR_CHAT_TEMPLATE',
       message: expect.stringMatching(/folder.*1 message.*stopped after 0\.3 s.*pass it as `prompt`/),
     });
     clearInterval(timer);
-    expect(performance.now() - start).toBeLessThan(10_000);
     expect(ticks).toBeGreaterThan(10);
   });
 
