@@ -281,7 +281,15 @@ export class Engine implements AsyncDisposable {
     const tokenizer = this.#needTokenizer();
     this.#checkLength(tokenizer, text);
     const { vocabSize } = this.#parts.model.config;
-    const ids = checkTokenIds('prompt', await tokenizer.encode(text, { addSpecialTokens }), 'generate', vocabSize);
+    const ids = await tokenizer.encode(text, { addSpecialTokens });
+    const beyond = ids.find((id) => id >= vocabSize);
+    if (beyond !== undefined) {
+      throw new SwiftKVError(
+        'ERR_MODEL_INVALID',
+        `Expected token ids below ${vocabSize} (vocab_size of config.json) but the tokenizer gave ${beyond}: ` +
+          'tokenizer.json belongs to another model (generate)',
+      );
+    }
     if (ids.length === 0) throw expected('prompt', 'a text of at least one token', text, 'generate');
     return ids;
   }

@@ -224,6 +224,15 @@ describe('text', () => {
     await engine.dispose();
   });
 
+  it('says whose fault it is when the tokenizer knows more tokens than the model', async () => {
+    const { engine } = fakeEngine({ tokenizer: byteTokenizer() });
+    await expect(engine.generate({ prompt: 'z' }).result()).rejects.toMatchObject({
+      code: 'ERR_MODEL_INVALID',
+      message: expect.stringMatching(/below 97 .*gave 122: tokenizer\.json belongs to another model/),
+    });
+    await engine.dispose();
+  });
+
   it('refuses text without a tokenizer, and an endless text before it is tokenized', async () => {
     const { engine } = fakeEngine();
     for (const work of [
