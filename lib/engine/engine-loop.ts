@@ -106,8 +106,8 @@ export class EngineLoop {
     const writer = this.writers[this.numSteps++ & 1]!;
     let ms = 0;
     try {
-      this.begin(plan);
       writer.write(plan);
+      this.setSamplers(plan);
       this.writeMasks(plan, writer);
       const running = this.runner.run(writer.batch);
       this.current = plan;
@@ -129,7 +129,8 @@ export class EngineLoop {
     this.onStep?.(plan, ms);
   }
 
-  private begin(plan: StepPlan): void {
+  /** Where a sampler finds no memory, its request leaves the step. */
+  private setSamplers(plan: StepPlan): void {
     for (let i = 0; i < plan.size; i++) {
       const { sequence, start } = plan.items[i]!;
       if (start > 0) continue;
@@ -137,8 +138,12 @@ export class EngineLoop {
       const job = this.jobs.get(sequence)!;
       const { promptLength, tokens, length } = sequence;
       const prompt = tokens.subarray(0, promptLength);
-      this.runner.setSampler(sequence.slot, job.sampler, prompt, tokens.subarray(promptLength, length));
       if (Number.isNaN(job.startedAt)) job.startedAt = performance.now();
+      try {
+        this.runner.setSampler(sequence.slot, job.sampler, prompt, tokens.subarray(promptLength, length));
+      } catch (error) {
+        this.leave(job, error);
+      }
     }
   }
 
@@ -153,10 +158,15 @@ export class EngineLoop {
       try {
         if (writer.writeMask(item, row, job.allowed, this.callTokenMask(job))) row++;
       } catch (error) {
-        this.abort(job);
-        this.failed.push({ job, error: toSwiftKVError(error) });
+        this.leave(job, error);
       }
     }
+  }
+
+  /** Fails one request of a step that has been written and not begun: its rows are computed for nobody. */
+  private leave(job: Job, error: unknown): void {
+    this.abort(job);
+    this.failed.push({ job, error: toSwiftKVError(error) });
   }
 
   private callTokenMask({ tokenMask, sequence }: Job): Uint32Array | null {

@@ -7,6 +7,7 @@ import type { ModelConfig } from '../../lib/model/config.ts';
 import type { ModelInfo, ModelMemory } from '../../lib/model/model-info.ts';
 import type { StepBatch } from '../../lib/model/runner.ts';
 import { type BatchCapacity, noNumbers, type SamplerState, type StepResult } from '../../lib/native/binding.ts';
+import { greedy } from '../../lib/sampling/options.ts';
 import { check, checkBatch } from './check-batch.ts';
 import { fakeConfig, fakeLogprobs, initialHash, maxTopLogprobs, mix, nextToken, writeLogits } from './fake-model.ts';
 
@@ -22,6 +23,8 @@ export interface FakeOptions {
   eosTokenIds?: number[];
   /** Milliseconds that the step says it took. */
   stepMs?: (batch: StepBatch) => number;
+  /** A sampler with this seed finds no memory. */
+  memorylessSeed?: bigint;
   /** Steps end only when `release` is called. */
   manual?: boolean;
 }
@@ -196,6 +199,11 @@ export class FakeRunner implements EngineModel {
     }
     check(slot >= 0 && slot < this.capacity.maxSeqs, `sampler slot ${slot}`);
     check(this.pending === null, 'setSampler while a step runs');
+    this.told[slot] = [];
+    if (state.seed === this.options.memorylessSeed) {
+      this.samplers[slot] = { ...greedy };
+      throw new SwiftKVError('ERR_OUT_OF_MEMORY', 'no memory for a sampler');
+    }
     this.samplers[slot] = { ...state };
     this.told[slot] = [...promptIds, ...outputIds];
   }

@@ -175,6 +175,24 @@ describe('generate', () => {
     await engine.dispose();
   });
 
+  it('fails only the request whose sampler finds no memory', async () => {
+    const { engine } = fakeEngine({ memorylessSeed: 666n });
+    const request = (salt: number, seed: number) => ({ tokenIds: prompt(20, salt), maxTokens: 6, seed });
+    const results = await Promise.allSettled(
+      [1, 666, 2].map((seed, salt) => engine.generate(request(salt, seed)).result()),
+    );
+    expect(results[1]).toMatchObject({ status: 'rejected', reason: { code: 'ERR_OUT_OF_MEMORY' } });
+    for (const salt of [0, 2]) {
+      const tokenIds = fakeAnswer(prompt(20, salt), { maxTokens: 6, vocabSize });
+      expect(results[salt]).toMatchObject({ status: 'fulfilled', value: { tokenIds } });
+    }
+    expect(engine.info().load).toMatchObject({ running: 0, freeBlocks: 64 });
+    const alone = engine.generate(request(1, 666)).result();
+    await expect(alone).rejects.toMatchObject({ code: 'ERR_OUT_OF_MEMORY' });
+    expect((await engine.generate(request(0, 1)).result()).tokenIds).toHaveLength(6);
+    await engine.dispose();
+  });
+
   it('rejects the requests of a step that fails, keeps the code, and stays usable', async () => {
     const { engine, runner } = fakeEngine({ maxSeqs: 2 });
     runner.nextError = Object.assign(new Error('no memory'), { code: 'ERR_OUT_OF_MEMORY' });
