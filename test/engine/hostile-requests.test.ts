@@ -223,35 +223,30 @@ describe('weights that are NaN for one token', () => {
     temperature: 1,
     seed,
     ignoreEos: true,
+    logprobs: 20,
   });
 
-  it('fail the requests that hold it, while their neighbours have the answers they have alone', async () => {
+  /** Tokens, and log-probabilities to the bit; or the code of the error. */
+  const answerOf = (engine: Engine, seed: number) =>
+    engine
+      .generate(request(seed, 2))
+      .result()
+      .then(
+        ({ tokenIds, logprobs }) => ({ tokenIds, logprobs }),
+        (error: SwiftKVError) => error.code,
+      );
+
+  it('fail the requests that hold it, while their neighbours have the bits they have alone', async () => {
     const poisoned = await Engine.load(where.poisoned, { kvCacheBytes: 2 ** 17, threads: 2 });
     try {
-      const alone: (number[] | string)[] = [];
-      for (let seed = 0; seed < 12; seed++) {
-        const work = poisoned.generate(request(seed, 2)).result();
-        alone.push(
-          await work.then(
-            ({ tokenIds }) => tokenIds,
-            (error: SwiftKVError) => error.code,
-          ),
-        );
-      }
+      const alone: Awaited<ReturnType<typeof answerOf>>[] = [];
+      for (let seed = 0; seed < 12; seed++) alone.push(await answerOf(poisoned, seed));
       const good = alone.filter((answer) => typeof answer !== 'string').length;
       expect(good, 'neighbours that never draw the poisoned token').toBeGreaterThan(2);
 
       for (let round = 0; round < 3; round++) {
         const bad = Array.from({ length: 6 }, (_, i) => codeOf(poisoned.generate(request(100 + i, poison)).result()));
-        const together = Array.from({ length: 12 }, (_, seed) =>
-          poisoned
-            .generate(request(seed, 2))
-            .result()
-            .then(
-              ({ tokenIds }) => tokenIds,
-              (error: SwiftKVError) => error.code,
-            ),
-        );
+        const together = Array.from({ length: 12 }, (_, seed) => answerOf(poisoned, seed));
         expect(await Promise.all(together)).toEqual(alone);
         expect(new Set(await Promise.all(bad))).toEqual(new Set(['ERR_NUMERIC']));
       }
