@@ -2,7 +2,10 @@
 //
 // `ticket` holds the run's generation, whether it is open, and how many workers are inside. A worker enters by one
 // compare-and-swap while the run is open; the caller closes the run once every piece is claimed and waits until nobody
-// is inside. A worker that is late (descheduled, waking up) finds the run closed and costs nothing.
+// is inside. A worker that is late (descheduled, waking up) finds the run closed and costs nothing. That the caller has
+// parked is a bit of the ticket too: the last worker out learns it from the same operation that takes it out, so no
+// order between two variables is needed (QEMU up to at least 7.2 does not keep that of Arm's stlr and ldar on x86, and a
+// caller slept for ever there).
 #include "core/thread_pool.h"
 
 #include <atomic>
@@ -33,7 +36,8 @@ constexpr int kPausesPerClock = 16;  // reading the clock costs about as much as
 
 constexpr uint64_t kInsideMask = (1u << 15) - 1;
 constexpr uint64_t kOpen = 1u << 15;
-constexpr int kGenerationShift = 16;
+constexpr uint64_t kCallerParked = 1u << 16;
+constexpr int kGenerationShift = 17;
 constexpr int kMaxThreads = 4096;
 
 void pause() {
@@ -78,7 +82,6 @@ struct ThreadPool::State {
 
   alignas(64) std::mutex mutex;
   std::atomic<int> parked{0};
-  std::atomic<bool> caller_parked{false};
   std::atomic<bool> stopping{false};
   std::condition_variable all_out;
   std::exception_ptr error;                      // guarded by mutex
@@ -108,8 +111,8 @@ struct ThreadPool::State {
       w.seen = t >> kGenerationShift;
       // max_threads may have belonged to an older run than the ticket; now that we are inside it cannot change.
       if (w.index < max_threads.load(std::memory_order_relaxed)) claim(w.index);
-      const uint64_t before = ticket.fetch_sub(1, std::memory_order_seq_cst);
-      if ((before & kInsideMask) == 1 && (before & kOpen) == 0 && caller_parked.load(std::memory_order_seq_cst)) {
+      const uint64_t before = ticket.fetch_sub(1, std::memory_order_acq_rel);
+      if ((before & kInsideMask) == 1 && (before & kCallerParked) != 0) {
         const std::lock_guard lock(mutex);
         all_out.notify_one();
       }
@@ -143,12 +146,11 @@ struct ThreadPool::State {
   }
 
   void wait_until_empty() {
-    const auto empty = [&] { return (ticket.load(std::memory_order_seq_cst) & kInsideMask) == 0; };
+    const auto empty = [&] { return (ticket.load(std::memory_order_acquire) & kInsideMask) == 0; };
     if (spin_until(empty)) return;
     std::unique_lock lock(mutex);
-    caller_parked.store(true, std::memory_order_seq_cst);
+    ticket.fetch_or(kCallerParked, std::memory_order_acq_rel);  // the next run's ticket is without it
     while (!empty()) all_out.wait(lock);
-    caller_parked.store(false, std::memory_order_relaxed);
   }
 
   void stop() {

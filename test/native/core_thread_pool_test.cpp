@@ -112,6 +112,31 @@ TEST_CASE("thread pool: threads that have parked come back") {
   }
 }
 
+// The caller parks after its spin of 40 us; pieces that end around then find every order of "I sleep" and "I leave".
+TEST_CASE("thread pool: a caller that parks while the last worker leaves is woken") {
+  using Clock = std::chrono::steady_clock;
+  const auto spin_until = [](auto&& done, std::chrono::nanoseconds at_most) {
+    for (const auto end = Clock::now() + at_most; !done() && Clock::now() < end;) {
+    }
+  };
+  ThreadPool pool(2);
+  std::atomic<int> left{0};
+  const int rounds = 20000;
+  for (int round = 0; round < rounds; ++round) {
+    std::atomic<bool> inside{false};
+    pool.parallel_for(2, 2, [&](int64_t, int worker) {
+      if (worker == 0) {  // leaves the other piece to the worker, if it comes
+        spin_until([&] { return inside.load(); }, std::chrono::microseconds(200));
+      } else {
+        inside.store(true);
+        spin_until([] { return false; }, std::chrono::nanoseconds(30'000 + round * 7919 % 60'000));
+      }
+      left.fetch_add(1);
+    });
+  }
+  CHECK(left.load() == 2 * rounds);
+}
+
 TEST_CASE("thread pool: thousands of tiny runs with caps that change") {
   ThreadPool pool(4);
   std::atomic<int64_t> sum{0};
