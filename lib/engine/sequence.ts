@@ -24,6 +24,17 @@ export interface SequenceOptions {
   scoring?: Scoring | null;
   /** Wants log-probabilities of its output. */
   logprobs?: boolean;
+  /** Higher is sooner; default 0. */
+  priority?: number;
+  /** Where its chain of cached prefixes begins (`rootOf`, always negative); 0 (default): none is looked up or kept. */
+  root?: number;
+  /** Those it shares its prompt with, itself included. */
+  group?: SequenceGroup | null;
+}
+
+/** The answers to one prompt: one of them computes it, the others wait for that and share its blocks. */
+export class SequenceGroup {
+  readonly members: Sequence[] = [];
 }
 
 const minCapacity = 32;
@@ -37,6 +48,14 @@ export class Sequence {
   length: number;
   /** Tokens whose K and V are in the cache. */
   numComputed = 0;
+  /** When it came, among all sequences of its scheduler. */
+  arrival = -1;
+  /** Gets no rows, because nobody takes what it has. */
+  paused = false;
+  /** Whether the slot's sampler is this sequence's. */
+  samplerSet = false;
+  /** Prompt tokens that were in the cache when it first ran. */
+  cachedTokens = 0;
   /** Prompt tokens whose rows have been scored; after a preemption they are not scored again. */
   numScored = 0;
   finishReason: FinishReason | null = null;
@@ -53,6 +72,9 @@ export class Sequence {
   readonly fullDepth: boolean;
   readonly scoring: Scoring | null;
   readonly logprobs: boolean;
+  readonly priority: number;
+  readonly root: number;
+  readonly group: SequenceGroup | null;
   readonly table: BlockTable;
 
   constructor(options: SequenceOptions) {
@@ -61,6 +83,11 @@ export class Sequence {
     this.stopIds = options.stopIds;
     this.scoring = options.scoring ?? null;
     this.logprobs = options.logprobs ?? false;
+    this.priority = options.priority ?? 0;
+    // Rows that are scored have to be computed.
+    this.root = this.scoring === null ? (options.root ?? 0) : 0;
+    this.group = options.group ?? null;
+    this.group?.members.push(this);
     this.fullDepth = (options.fullDepth ?? false) || this.scoring !== null;
     this.length = this.promptLength;
     this.tokens = new Int32Array(Math.min(this.maxLength, this.promptLength + minCapacity));
