@@ -67,7 +67,7 @@ describe('BlockManager', () => {
       [/times (but counted|and)/, (_, a, b) => [a, set(b, 1, a.blocks[0]!)]],
       [/of 2 holds 5/, (_, a, b) => [a, Object.assign(b, { count: 5 })]],
       [
-        /free or deferred already/,
+        /already free, deferred or cached/,
         (blocks, a, b) => {
           const copy = Object.assign(new BlockTable(32), { count: 2 });
           copy.blocks.set(b.blocks);
