@@ -8,8 +8,8 @@ export interface Known {
   readonly capacity: BatchCapacity;
   readonly numBlocks: number;
   readonly maxModelLen: number;
-  /** By table row: the tokens that were fed there since position 0. */
-  readonly fed: readonly number[][];
+  /** By slot: tokens in the cache; -1 after setSampler. */
+  readonly computed: readonly number[];
   readonly samplers: readonly (SamplerState | null)[];
 }
 
@@ -25,7 +25,8 @@ export function checkBatch(b: StepBatch, known: Known): void {
 
   const slots = new Set<number>();
   const rowsOfTable = new Set<number>();
-  const blockOwner = new Map<number, number>();
+  /** By block: the sequence of the step that writes to it. */
+  const writers = new Map<number, number>();
   const sequenceOfRow: number[] = [];
   for (let s = 0; s < BT; s++) {
     const [from, to] = [b.queryStartT[s]!, b.queryStartT[s + 1]!];
@@ -36,11 +37,11 @@ export function checkBatch(b: StepBatch, known: Known): void {
     const contextLen = b.contextLenT[s]!;
     check(contextLen === b.positionsT[to - 1]! + 1 && contextLen <= known.maxModelLen, `context length ${contextLen}`);
     const table = b.blockTables.subarray(tableRow * maxBlocksPerSeq);
+    const blocks = new Set<number>();
     for (let i = 0; i < Math.ceil(contextLen / 16); i++) {
       const block = table[i]!;
-      check(block >= 0 && block < known.numBlocks, `block ${block}`);
-      check(!blockOwner.has(block), `block ${block} belongs to two sequences of the step, or twice to one`);
-      blockOwner.set(block, s);
+      check(block >= 0 && block < known.numBlocks && !blocks.has(block), `block ${block}`);
+      blocks.add(block);
     }
     for (let row = from; row < to; row++) {
       sequenceOfRow.push(s);
@@ -50,14 +51,19 @@ export function checkBatch(b: StepBatch, known: Known): void {
       check(slot === table[position >> 4]! * 16 + (position & 15), `slot ${slot} of position ${position}`);
       check(!slots.has(slot), `slot ${slot} is written twice`);
       slots.add(slot);
+      writers.set(slot >> 4, s);
       check(b.ids[row]! >= 0 && b.ids[row]! < known.capacity.vocabSize, `token ${b.ids[row]}`);
     }
-    const fed = known.fed[tableRow]!;
     const start = b.positionsT[from]!;
-    check(
-      start === 0 || start === fed.length,
-      `sequence at table row ${tableRow} jumps from ${fed.length} to ${start}`,
-    );
+    const computed = known.computed[tableRow]!;
+    check(computed < 0 || start === computed, `sequence at table row ${tableRow} jumps from ${computed} to ${start}`);
+  }
+  for (let s = 0; s < BT; s++) {
+    const table = b.blockTables.subarray(b.tableRowT[s]! * maxBlocksPerSeq);
+    for (let i = 0; i < Math.ceil(b.contextLenT[s]! / 16); i++) {
+      const writer = writers.get(table[i]!) ?? s;
+      check(writer === s, `block ${table[i]} is read by sequence ${s} of the step and written by ${writer}`);
+    }
   }
 
   let at = 0;

@@ -114,11 +114,11 @@ export class FakeRunner implements EngineModel {
   private readonly options: FakeOptions;
   /** [numBlocks * 16] the token whose K and V the slot holds, -1 = never written. */
   private readonly store: Int32Array;
-  /** By table row: the tokens that were fed there since position 0. */
-  readonly fed: number[][];
+  /** By slot: the tokens of its sequence, those that setSampler told of and those fed since. */
+  readonly contexts: number[][];
+  /** By slot: how many of them are in the cache; -1 after setSampler, because a prefix may be there already. */
+  readonly computed: number[];
   readonly samplers: (SamplerState | null)[];
-  /** By sampler slot: what it was told of its sequence. */
-  private readonly told: number[][];
   private pending: Pending | null = null;
   private logits = new Float32Array(0);
   private logitRowsHeld = 0;
@@ -141,9 +141,9 @@ export class FakeRunner implements EngineModel {
     this.numBlocks = numBlocks;
     this.maxModelLen = maxModelLen;
     this.store = new Int32Array(numBlocks * 16).fill(-1);
-    this.fed = Array.from({ length: maxSeqs }, () => []);
+    this.contexts = Array.from({ length: maxSeqs }, () => []);
+    this.computed = new Array(maxSeqs).fill(0);
     this.samplers = new Array(maxSeqs).fill(null);
-    this.told = Array.from({ length: maxSeqs }, () => []);
   }
 
   get busy(): boolean {
@@ -199,13 +199,13 @@ export class FakeRunner implements EngineModel {
     }
     check(slot >= 0 && slot < this.capacity.maxSeqs, `sampler slot ${slot}`);
     check(this.pending === null, 'setSampler while a step runs');
-    this.told[slot] = [];
+    this.contexts[slot] = [...promptIds, ...outputIds];
+    this.computed[slot] = -1;
     if (state.seed === this.options.memorylessSeed) {
       this.samplers[slot] = { ...greedy };
       throw new SwiftKVError('ERR_OUT_OF_MEMORY', 'no memory for a sampler');
     }
     this.samplers[slot] = { ...state };
-    this.told[slot] = [...promptIds, ...outputIds];
   }
 
   run(batch: StepBatch): Promise<StepResult> {
@@ -282,22 +282,22 @@ export class FakeRunner implements EngineModel {
     for (let s = 0; s < BT; s++) {
       const [from, to] = [b.queryStartT[s]!, b.queryStartT[s + 1]!];
       const tableRow = b.tableRowT[s]!;
-      const fed = this.fed[tableRow]!;
-      if (b.positionsT[from] === 0) fed.length = 0;
-      for (let row = from; row < to; row++) fed.push(b.ids[row]!);
-      const told = this.told[tableRow]!;
-      check(
-        told.every((id, i) => i >= fed.length || id === fed[i]),
-        `the sampler at ${tableRow} was told of another sequence`,
-      );
+      const context = this.contexts[tableRow]!;
+      for (let row = from; row < to; row++) {
+        const position = b.positionsT[row]!;
+        const id = b.ids[row]!;
+        if (position === context.length) context.push(id);
+        check(id === context[position], `row ${row} at ${tableRow} is ${id}, of another sequence than its sampler`);
+      }
+      this.computed[tableRow] = b.contextLenT[s]!;
       const table = b.blockTables.subarray(tableRow * maxBlocksPerSeq);
       let hash = initialHash;
       let poisoned = false;
       for (let position = 0; position < b.contextLenT[s]!; position++) {
         const token = this.store[table[position >> 4]! * 16 + (position & 15)]!;
         check(
-          token === fed[position],
-          `position ${position} of table row ${tableRow} holds ${token}, not ${fed[position]}`,
+          token === context[position],
+          `position ${position} of table row ${tableRow} holds ${token}, not ${context[position]}`,
         );
         if (token === this.options.nanToken) poisoned = true;
         hash = mix(hash, token + 1);

@@ -28,11 +28,12 @@ export class RecordingModel implements EngineModel {
   readonly errors: string[] = [];
 
   private readonly model: LoadedModel;
-  private readonly fed: number[][];
+  /** By slot: the tokens of its sequence, those that setSampler told of and those fed since. */
+  private readonly contexts: number[][];
 
   constructor(model: LoadedModel) {
     this.model = model;
-    this.fed = Array.from({ length: model.capacity.maxSeqs }, () => []);
+    this.contexts = Array.from({ length: model.capacity.maxSeqs }, () => []);
   }
 
   get config() {
@@ -64,6 +65,7 @@ export class RecordingModel implements EngineModel {
     return this.model.info();
   }
   setSampler(slot: number, state: SamplerState, promptIds: Int32Array, outputIds: Int32Array): void {
+    this.contexts[slot] = [...promptIds, ...outputIds];
     this.model.setSampler(slot, state, promptIds, outputIds);
   }
   cancel(): void {
@@ -97,17 +99,17 @@ export class RecordingModel implements EngineModel {
     this.layerRows.push(Array.from(b.layerRows));
     for (let row = 0; row < T; row++) {
       const sequence = b.queryStartT.subarray(0, BT + 1).findLastIndex((start) => start <= row);
-      const fed = this.fed[b.tableRowT[sequence]!]!;
+      const context = this.contexts[b.tableRowT[sequence]!]!;
       const position = b.positionsT[row]!;
-      fed.length = position;
-      fed.push(b.ids[row]!);
+      if (position === context.length) context.push(b.ids[row]!);
+      if (context[position] !== b.ids[row]) throw new Error(`row ${row} is of another sequence than its sampler`);
     }
     if (R === 0) return;
     const vocab = this.config.vocabSize;
     const logits = this.model.readLogits(R);
     for (let i = 0; i < R; i++) {
       const position = b.positionsS[b.logitRows[i]!]!;
-      const context = this.fed[b.samplerSlots[i]!]!.slice(0, position + 1);
+      const context = this.contexts[b.samplerSlots[i]!]!.slice(0, position + 1);
       const key = digest(Int32Array.from(context));
       const bits = digest(logits.subarray(i * vocab, (i + 1) * vocab));
       if ((this.seen.get(key) ?? bits) !== bits) this.contradictions++;
