@@ -8,6 +8,7 @@ export const errorCodes = {
   ERR_MODEL_INVALID: 'a file of the model is damaged or contradicts another',
   ERR_CONTEXT_LENGTH: 'the prompt and the answer do not fit the context',
   ERR_CACHE_TOO_SMALL: 'the request can never fit the KV cache',
+  ERR_QUEUE_FULL: 'as many requests wait as the engine allows',
   ERR_OUT_OF_MEMORY: 'memory could not be allocated',
   ERR_NO_TOKENIZER: 'text was given or asked for and the model has no tokenizer',
   ERR_CHAT_TEMPLATE: 'the chat template is missing or failed',

@@ -84,18 +84,15 @@ export function itemUnits(shape: CostShape, item: PlanItem): number {
 }
 
 /**
- * The longest chunk from `start` that a step with `usedUnits` of other work has time for; may be 0. Where the fixed part
- * alone takes up most of maxStepMs, rows may take as long as it does: smaller chunks would pay it more often for less.
+ * Units that a step of `ms` has time for. Where the fixed part alone takes up most of it, rows may take as long as it does:
+ * smaller chunks would pay it more often for less.
  */
-export function chunkRows(
-  { shape, state }: CostModel,
-  maxStepMs: number,
-  usedUnits: number,
-  start: number,
-  fullDepth: boolean,
-): number {
-  const rowsMs = Math.max(maxStepMs - state.fixedMs, state.fixedMs);
-  const units = rowsMs / state.msPerUnit - usedUnits;
+export function stepUnits({ fixedMs, msPerUnit }: CostState, ms: number): number {
+  return Math.max(ms - fixedMs, fixedMs) / msPerUnit;
+}
+
+/** The longest chunk from `start` that takes at most so many units; may be 0. */
+export function chunkRows(shape: CostShape, units: number, start: number, fullDepth: boolean): number {
   if (units <= 0) return 0;
   // Solve a c^2 + b c = units for the chunk's length c.
   const layers = shape.firstLayers + (fullDepth ? shape.laterLayers : 0);

@@ -38,13 +38,25 @@ export class EngineLoop {
   }
 
   /**
-   * Queues a job; its first step starts after the current turn of the event loop's microtasks.
-   * @throws ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL, ERR_DISPOSED
+   * Queues the jobs of one request, all or none; their first step starts after the current turn of the event loop's
+   * microtasks.
+   * @throws ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL, ERR_QUEUE_FULL, ERR_DISPOSED
    */
-  submit(job: Job): void {
+  submit(...jobs: Job[]): void {
     if (this.closed !== null) throw this.closed;
-    this.scheduler.add(job.sequence);
-    this.jobs.set(job.sequence, job);
+    this.scheduler.add(...jobs.map((job) => job.sequence));
+    for (const job of jobs) this.jobs.set(job.sequence, job);
+    this.driving ??= this.drive();
+  }
+
+  /** The job gets no more tokens, after those of the step in flight, until `resume`. */
+  pause(job: Job): void {
+    if (this.jobs.has(job.sequence)) this.scheduler.pause(job.sequence);
+  }
+
+  resume(job: Job): void {
+    if (!this.jobs.has(job.sequence)) return;
+    this.scheduler.resume(job.sequence);
     this.driving ??= this.drive();
   }
 
@@ -90,10 +102,9 @@ export class EngineLoop {
       for (;;) {
         const plan = this.scheduler.schedule();
         if (plan !== null) await this.step(plan);
-        else {
-          this.notify();
-          if (this.jobs.size === 0) break;
-        }
+        // Nobody can run: what is left has been paused, and `resume` comes back.
+        else if (this.updated.length + this.failed.length === 0) break;
+        else this.notify();
       }
     } catch (error) {
       this.breakDown(error);
@@ -132,9 +143,10 @@ export class EngineLoop {
   /** Where a sampler finds no memory, its request leaves the step. */
   private setSamplers(plan: StepPlan): void {
     for (let i = 0; i < plan.size; i++) {
-      const { sequence, start } = plan.items[i]!;
-      if (start > 0) continue;
+      const { sequence } = plan.items[i]!;
+      if (sequence.samplerSet) continue;
       // The first rows of a sequence in this slot. After a preemption its sampler knows its output so far.
+      sequence.samplerSet = true;
       const job = this.jobs.get(sequence)!;
       const { promptLength, tokens, length } = sequence;
       const prompt = tokens.subarray(0, promptLength);

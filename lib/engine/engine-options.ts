@@ -2,7 +2,7 @@
 
 import type { LoadOptions, LoadProgress } from '../model/load.ts';
 import { activationDTypes, weightDTypes } from '../model/weight-dtype.ts';
-import { chunkGranule } from './scheduler.ts';
+import { chunkGranule } from './step-planner.ts';
 import {
   checkFunction,
   checkInteger,

@@ -99,6 +99,7 @@ export class Engine implements AsyncDisposable {
         maxSeqs: capacity.maxSeqs,
         maxLogitRows: capacity.maxLogitRows,
         maxScoredRows: Math.min(capacity.maxLogitRows, Math.max(1, Math.floor(maxScoredValues / config.vocabSize))),
+        maxWaiting: 1024,
         maxModelLen: model.maxModelLen,
         maxStepMs,
       },

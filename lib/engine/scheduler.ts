@@ -1,19 +1,22 @@
 // Decides who runs and for how many tokens. A pure state machine: no time, no tensors, no promises.
 //
-// First come, first served. Every step, running answers get their next token first, then prompts get chunks, oldest
-// first; while answers wait for it, a step's chunks are cut to fit maxStepMs. Blocks for a whole prompt are reserved at
-// admission; when an answer needs a block and none is free, the youngest sequence gives all of its blocks back and is
-// computed again later. So the oldest sequence is never held up, and request k ends at the latest after the sum over
-// requests j <= k of
+// Sequences are served by priority, and first come, first served within one. Every step, running answers get their next
+// token first, then prompts get chunks; while answers wait for it, a step's chunks are cut to fit maxStepMs. Up to half of
+// what prompts get goes to the shortest ones, the rest to the first. Blocks for a whole prompt are reserved at admission;
+// when an answer needs a block and none is free, the last sequence in order gives all of its blocks back and is computed
+// again later. So the first one is never held up, and a request that nobody pauses ends at the latest after the sum, over
+// it and all requests j that are before it in order (those of higher priority that come later included), of
 //   ceil((prompt_j + answer_j) / min(chunkGranule, maxRows)) + answer_j
-// steps (scored sequences: min with maxScoredRows and maxLogitRows as well).
+// steps (scored sequences: min with maxScoredRows and maxLogitRows as well; a request of n answers counts n times).
 
 import { SwiftKVError } from '../errors.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { type BlockManager, blocksFor, blockTokens } from './block-manager.ts';
-import { type CostModel, chunkRows, initialCost, itemUnits, observeStep } from './cost-model.ts';
-import type { Sequence, SequenceState } from './sequence.ts';
+import { type CostModel, initialCost, observeStep } from './cost-model.ts';
+import type { Sequence } from './sequence.ts';
+import { SequenceLists } from './sequence-lists.ts';
 import { StepPlan } from './step-plan.ts';
+import { StepPlanner } from './step-planner.ts';
 
 export interface SchedulerLimits {
   /** Rows of one step. */
@@ -23,105 +26,105 @@ export interface SchedulerLimits {
   maxLogitRows: number;
   /** Logit rows that scored sequences may take of a step: they are copied out on the JavaScript thread. */
   maxScoredRows: number;
+  /** Requests that wait at most, beside those that could start at once. */
+  maxWaiting: number;
   /** Tokens a sequence may have. */
   maxModelLen: number;
   /** Milliseconds that a step aims at. */
   maxStepMs: number;
 }
 
-/** Chunks that time limits are multiples of this; the oldest prompt gets at least one in every step. */
-export const chunkGranule = blockTokens;
-
 export class Scheduler {
   readonly limits: SchedulerLimits;
   readonly cost: CostModel;
-  numPreemptions = 0;
 
   private readonly blocks: BlockManager;
   private readonly numLayers: number;
-  /** Oldest first; all of them older than those waiting. */
-  private readonly running: Sequence[] = [];
-  private readonly waiting: Sequence[] = [];
-  /** Arrival number of each sequence that has not ended. */
-  private readonly arrival = new Map<Sequence, number>();
-  private arrivals = 0;
-  /** A slot given back during a step is taken at the earliest when the next one is planned. */
-  private readonly freeSlots: number[] = [];
+  private readonly lists: SequenceLists;
+  private readonly planner: StepPlanner;
   /** One is filled while the other's results are handed on. */
-  private readonly plans = [new StepPlan(), new StepPlan()] as const;
+  private readonly plans: readonly [StepPlan, StepPlan];
   private planIndex = 0;
   private stepRunning = false;
-  /** Of the step being planned: work so far, and whether answers get their next token from it. */
-  private usedUnits = 0;
-  private answersWait = false;
 
   constructor(config: ModelConfig, limits: SchedulerLimits, blocks: BlockManager) {
     this.limits = limits;
     this.blocks = blocks;
     this.numLayers = config.numLayers;
     this.cost = initialCost(config);
-    for (let slot = limits.maxSeqs - 1; slot >= 0; slot--) this.freeSlots.push(slot);
+    this.lists = new SequenceLists(blocks, limits.maxSeqs);
+    this.planner = new StepPlanner(limits, this.cost, blocks, this.lists);
+    this.plans = [new StepPlan(limits.maxSeqs), new StepPlan(limits.maxSeqs)];
   }
 
   get numRunning(): number {
-    return this.running.length;
+    return this.lists.running.length;
   }
 
   get numWaiting(): number {
-    return this.waiting.length;
+    return this.lists.waiting.length;
+  }
+
+  /** Among the running and the waiting ones. */
+  get numPaused(): number {
+    return this.lists.numPaused;
+  }
+
+  get numPreemptions(): number {
+    return this.lists.numPreemptions;
   }
 
   /**
-   * Queues a sequence.
-   * @throws ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL when it could never run
+   * Queues the sequences of one request: all or none.
+   * @throws ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL when one could never run; ERR_QUEUE_FULL
    */
-  add(sequence: Sequence): void {
-    const { maxModelLen } = this.limits;
-    if (sequence.maxLength > maxModelLen) {
-      const answer = sequence.maxTokens > 0 ? ` and ${sequence.maxTokens} more (maxTokens)` : '';
+  add(...sequences: Sequence[]): void {
+    for (const sequence of sequences) this.checkSize(sequence);
+    const { maxWaiting } = this.limits;
+    if (this.lists.numWaitingRequests >= maxWaiting + this.lists.numFreeSlots) {
       throw new SwiftKVError(
-        'ERR_CONTEXT_LENGTH',
-        `Expected at most ${maxModelLen} tokens (maxModelLen) but received a prompt of ${sequence.promptLength}${answer}`,
+        'ERR_QUEUE_FULL',
+        `Expected at most ${maxWaiting} requests to wait (maxQueued) but as many do; try again later, or raise maxQueued`,
       );
     }
-    const needed = blocksFor(sequence.maxCached);
-    if (needed > this.blocks.numBlocks) {
-      throw new SwiftKVError(
-        'ERR_CACHE_TOO_SMALL',
-        `Expected a request that fits the KV cache of ${this.blocks.numBlocks * blockTokens} tokens but received one of ` +
-          `${sequence.maxCached}; raise kvCacheBytes or lower maxTokens`,
-      );
-    }
-    this.arrival.set(sequence, this.arrivals++);
-    this.waiting.push(sequence);
+    for (const sequence of sequences) this.lists.enqueue(sequence);
+  }
+
+  /** It gets no rows until `resume`, and is the first to lose its blocks when others need them. */
+  pause(sequence: Sequence): void {
+    sequence.paused = true;
+  }
+
+  resume(sequence: Sequence): void {
+    sequence.paused = false;
   }
 
   /** Takes a sequence out, at any time. What it holds is handed out again after the step that may be reading it. */
   abort(sequence: Sequence): void {
-    if (!sequence.ended) this.end(sequence, 'aborted');
+    if (!sequence.ended) this.lists.end(sequence, 'aborted');
   }
 
   /** Ends a sequence, at any time, because what it has is the whole answer. */
   finish(sequence: Sequence): void {
-    if (!sequence.ended) this.end(sequence, 'finished');
+    if (!sequence.ended) this.lists.end(sequence, 'finished');
   }
 
   /**
-   * Plans the next step and begins it; null when there is nothing to do. `complete` or `fail` ends it. The plan stays
-   * valid until the step after the next is planned.
+   * Plans the next step and begins it; null when nobody can run. `complete` or `fail` ends it. The plan stays valid until
+   * the step after the next is planned.
    */
   schedule(): StepPlan | null {
     if (this.stepRunning) throw defect('a step was planned during another');
-    if (this.arrival.size === 0) return null;
+    const { running, waiting } = this.lists;
+    if (running.length + waiting.length === 0) return null;
     this.planIndex ^= 1;
     const plan = this.plans[this.planIndex]!;
     plan.reset();
-    this.usedUnits = 0;
-    this.planDecodes(plan);
-    this.answersWait = plan.size > 0;
-    this.planChunks(plan);
-    this.admit(plan);
-    if (plan.size === 0) throw defect('nobody can run');
+    this.planner.fill(plan);
+    if (plan.size === 0) {
+      if (this.numPaused < running.length + waiting.length) throw defect('nobody can run');
+      return null;
+    }
     plan.seal();
     this.stepRunning = true;
     this.blocks.beginStep();
@@ -145,12 +148,18 @@ export class Scheduler {
       sequence.rowLayersSkipped += item.count * this.numLayers - run;
       sequence.numComputed = item.start + item.count;
       sequence.numScored = Math.max(sequence.numScored, Math.min(sequence.numComputed, sequence.promptLength));
-      if (!allDrawn(sampledIds, item.logitStart, item.logitRows)) this.end(sequence, 'failed');
-      else if (item.sample) {
-        if (sequence.append(sampledIds[item.logitStart + item.logitRows - 1]!)) this.end(sequence, 'finished');
+      if (!allDrawn(sampledIds, item.logitStart, item.logitRows)) {
+        this.lists.end(sequence, 'failed');
+        continue;
+      }
+      if (sequence.root !== 0) {
+        this.blocks.register(sequence.table, sequence.tokens, item.start, sequence.numComputed, sequence.root);
+      }
+      if (item.sample) {
+        if (sequence.append(sampledIds[item.logitStart + item.logitRows - 1]!)) this.lists.end(sequence, 'finished');
       } else if (sequence.maxTokens === 0 && sequence.remaining === 0) {
         sequence.finishReason = 'length';
-        this.end(sequence, 'finished');
+        this.lists.end(sequence, 'finished');
       }
     }
     this.endStep();
@@ -160,7 +169,7 @@ export class Scheduler {
   fail(plan: StepPlan): void {
     for (let i = 0; i < plan.size; i++) {
       const sequence = plan.items[i]!.sequence;
-      if (sequence.state === 'running') this.end(sequence, 'failed');
+      if (sequence.state === 'running') this.lists.end(sequence, 'failed');
     }
     this.endStep();
   }
@@ -170,134 +179,26 @@ export class Scheduler {
    * @throws ERR_INTERNAL naming the first contradiction
    */
   checkIntegrity(): void {
-    this.blocks.checkIntegrity([...this.running, ...this.waiting].map((s) => s.table));
-    let last = -1;
-    for (const sequence of [...this.running, ...this.waiting]) {
-      const arrival = this.arrival.get(sequence) ?? -1;
-      if (arrival <= last) throw defect(`sequence ${arrival} comes after ${last}`);
-      last = arrival;
-    }
-    if (this.running.length + this.waiting.length !== this.arrival.size) {
-      throw defect(
-        `${this.arrival.size} sequences live, ${this.running.length} running, ${this.waiting.length} waiting`,
+    this.lists.checkIntegrity();
+  }
+
+  private checkSize(sequence: Sequence): void {
+    const { maxModelLen } = this.limits;
+    if (sequence.maxLength > maxModelLen) {
+      const answer = sequence.maxTokens > 0 ? ` and ${sequence.maxTokens} more (maxTokens)` : '';
+      throw new SwiftKVError(
+        'ERR_CONTEXT_LENGTH',
+        `Expected at most ${maxModelLen} tokens (maxModelLen) but received a prompt of ${sequence.promptLength}${answer}`,
       );
     }
-    const slots = [...this.freeSlots, ...this.running.map((s) => s.slot)];
-    if (new Set(slots).size !== this.limits.maxSeqs || slots.length !== this.limits.maxSeqs) {
-      throw defect(`slots are ${slots.sort((a, b) => a - b).join(' ')}`);
+    const needed = blocksFor(sequence.maxCached);
+    if (needed > this.blocks.numBlocks) {
+      throw new SwiftKVError(
+        'ERR_CACHE_TOO_SMALL',
+        `Expected a request that fits the KV cache of ${this.blocks.numBlocks * blockTokens} tokens but received one of ` +
+          `${sequence.maxCached}; raise kvCacheBytes or lower maxTokens`,
+      );
     }
-    for (const s of this.running) {
-      if (s.state !== 'running') throw defect(`a sequence among the running ones is ${s.state}`);
-      if (s.numComputed > s.length || s.table.count < blocksFor(s.numComputed)) {
-        throw defect(`${s.numComputed} tokens computed of ${s.length}, with ${s.table.count} blocks`);
-      }
-    }
-    for (const s of this.waiting) {
-      if (s.state !== 'waiting' || s.slot !== -1 || s.table.count !== 0 || s.numComputed !== 0) {
-        throw defect(`a waiting sequence is ${s.state} with slot ${s.slot} and ${s.table.count} blocks`);
-      }
-    }
-  }
-
-  /** One row for every running answer, oldest first. */
-  private planDecodes(plan: StepPlan): void {
-    // While the oldest unfinished prompt is older than an answer, the answer leaves it its share of rows.
-    let promptAt = this.running.findIndex((s) => !s.decoding);
-    for (let i = 0; i < this.running.length; i++) {
-      const sequence = this.running[i]!;
-      if (!sequence.decoding) continue;
-      const older = promptAt >= 0 && promptAt < i ? this.running[promptAt]! : null;
-      if (!this.roomForDecode(plan, older)) continue;
-      while (!this.blocks.canAppend(sequence.table, sequence.length)) {
-        this.preemptYoungest();
-        if (promptAt >= this.running.length) promptAt = -1;
-        if (sequence.slot === -1) return;
-      }
-      this.blocks.append(sequence.table, sequence.length);
-      this.usedUnits += itemUnits(this.cost.shape, plan.add(sequence, 1));
-    }
-  }
-
-  private roomForDecode(plan: StepPlan, older: Sequence | null): boolean {
-    let rows = this.limits.maxRows - plan.rows;
-    let logitRows = this.limits.maxLogitRows - plan.logitRows;
-    if (older !== null) {
-      const share = Math.min(chunkGranule, older.remaining);
-      rows -= share;
-      const wanted = Math.max(1, older.logitRowsOf(share));
-      logitRows -= older.scoring === 'logits' ? Math.min(wanted, this.limits.maxScoredRows) : wanted;
-    }
-    // Where there is room for one only, the older one gets it.
-    return rows > 0 && logitRows > 0;
-  }
-
-  private planChunks(plan: StepPlan): void {
-    for (const sequence of this.running) {
-      if (!sequence.decoding) this.addChunk(plan, sequence);
-    }
-  }
-
-  private admit(plan: StepPlan): void {
-    while (this.waiting.length > 0 && this.freeSlots.length > 0) {
-      const sequence = this.waiting[0]!;
-      // A spare block for each running sequence: without them the newcomer would soon be thrown out again. One that has
-      // just been thrown out needs more than it gave, so it does not come back in the same step.
-      if (!this.blocks.canAllocate(sequence.length, this.running.length)) return;
-      if (!this.addChunk(plan, sequence)) return;
-      this.waiting.shift();
-      this.blocks.allocate(sequence.table, sequence.length);
-      sequence.slot = this.freeSlots.pop()!;
-      sequence.state = 'running';
-      this.running.push(sequence);
-    }
-  }
-
-  /** Adds as much of the sequence as the step has room and time for. False when that is nothing. */
-  private addChunk(plan: StepPlan, sequence: Sequence): boolean {
-    const { limits, cost } = this;
-    const logitRows = limits.maxLogitRows - plan.logitRows;
-    const remaining = sequence.remaining;
-    let count = Math.min(remaining, limits.maxRows - plan.rows);
-    if (this.answersWait) {
-      let fitting = chunkRows(cost, limits.maxStepMs, this.usedUnits, sequence.numComputed, sequence.fullDepth);
-      if (fitting > chunkGranule) fitting -= fitting % chunkGranule;
-      if (plan.numChunks === 0) fitting = Math.max(fitting, chunkGranule);
-      else if (fitting < Math.min(remaining, chunkGranule)) return false;
-      count = Math.min(count, fitting);
-    }
-    const room =
-      sequence.scoring === 'logits' ? Math.min(logitRows, limits.maxScoredRows - plan.scoredRows) : logitRows;
-    // One row less wants at most one logit row less.
-    count -= Math.max(0, sequence.logitRowsOf(count) - room);
-    if (count <= 0) return false;
-    this.usedUnits += itemUnits(cost.shape, plan.add(sequence, count));
-    plan.numChunks++;
-    return true;
-  }
-
-  private preemptYoungest(): void {
-    const victim = this.running.pop();
-    if (victim === undefined) throw defect('no block is free and nobody holds one');
-    this.release(victim);
-    victim.numComputed = 0;
-    victim.state = 'waiting';
-    victim.numPreemptions++;
-    this.numPreemptions++;
-    this.waiting.unshift(victim);
-  }
-
-  private end(sequence: Sequence, state: SequenceState): void {
-    const list = sequence.state === 'running' ? this.running : this.waiting;
-    list.splice(list.indexOf(sequence), 1);
-    if (sequence.state === 'running') this.release(sequence);
-    sequence.state = state;
-    this.arrival.delete(sequence);
-  }
-
-  private release(sequence: Sequence): void {
-    this.blocks.release(sequence.table);
-    this.freeSlots.push(sequence.slot);
-    sequence.slot = -1;
   }
 
   private endStep(): void {

@@ -46,6 +46,8 @@ export class Sequence {
   /** Prompt, then output. The first `length` are valid. */
   tokens: Int32Array;
   length: number;
+  /** Tokens that it does not compute when it starts, whatever their K and V are: for measurements at a depth. */
+  startAt = 0;
   /** Tokens whose K and V are in the cache. */
   numComputed = 0;
   /** When it came, among all sequences of its scheduler. */

@@ -31,9 +31,24 @@ export class StepPlan {
   logprobRows = 0;
   /** Items that are pieces of a prompt rather than decodes. */
   numChunks = 0;
+  /** [maxSeqs] blocks that are copied before anything else happens; the first `numCopies` are valid. */
+  readonly copySources: Int32Array;
+  readonly copyDestinations: Int32Array;
+  numCopies = 0;
+
+  constructor(maxSeqs: number) {
+    this.copySources = new Int32Array(maxSeqs);
+    this.copyDestinations = new Int32Array(maxSeqs);
+  }
+
+  addCopy(source: number, destination: number): void {
+    this.copySources[this.numCopies] = source;
+    this.copyDestinations[this.numCopies++] = destination;
+  }
 
   reset(): void {
     this.size = 0;
+    this.numCopies = 0;
     this.rows = 0;
     this.logitRows = 0;
     this.scoredRows = 0;

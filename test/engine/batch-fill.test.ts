@@ -27,7 +27,7 @@ describe('BatchWriter', () => {
     unfinished.numComputed = 16;
     const full = admit(6, 1, { fullDepth: true });
     const scored = admit(3, 2, { scoring: 'logits' });
-    const plan = new StepPlan();
+    const plan = new StepPlan(8);
     plan.add(decode, 1);
     plan.add(unfinished, 10);
     plan.add(full, 6);
@@ -59,7 +59,7 @@ describe('BatchWriter', () => {
     const { batch, writer, blocks, admit } = setUp();
     const s = admit(32, 0);
     const write = () => {
-      const plan = new StepPlan();
+      const plan = new StepPlan(8);
       plan.add(s, 1);
       plan.seal();
       writer.write(plan);
@@ -79,7 +79,7 @@ describe('BatchWriter', () => {
     const { batch, writer, admit } = setUp();
     const [a, b] = [admit(32, 0), admit(40, 0)];
     for (const s of [a, b]) {
-      const plan = new StepPlan();
+      const plan = new StepPlan(8);
       plan.add(s, 8);
       plan.seal();
       writer.write(plan);

@@ -2,7 +2,14 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type CostModel, chunkRows, initialCost, observeStep, workUnits } from '../../lib/engine/cost-model.ts';
+import {
+  type CostModel,
+  chunkRows,
+  initialCost,
+  observeStep,
+  stepUnits,
+  workUnits,
+} from '../../lib/engine/cost-model.ts';
 import { StepPlan } from '../../lib/engine/step-plan.ts';
 import type { ModelConfig } from '../../lib/model/config.ts';
 import { fakeConfig } from './fake-model.ts';
@@ -25,11 +32,16 @@ const large: ModelConfig = {
 };
 
 function planOf(rows: number, chunk: boolean): StepPlan {
-  const plan = new StepPlan();
+  const plan = new StepPlan(8);
   const item = plan.add(sequence(rows + 1, 1), rows);
   if (chunk) plan.numChunks = 1;
   else item.survivors = 0;
   return plan;
+}
+
+/** The longest chunk of a step of `ms` in which `used` units are taken. */
+function rowsIn(cost: CostModel, ms: number, used: number, start: number, fullDepth: boolean): number {
+  return chunkRows(cost.shape, stepUnits(cost.state, ms) - used, start, fullDepth);
 }
 
 /** A machine: a fixed time and a time per unit. */
@@ -75,7 +87,7 @@ describe('chunkRows', () => {
         fc.boolean(),
         (config, start, msPerUnit, fixedMs, fullDepth) => {
           const cost = { shape: initialCost(config).shape, state: { fixedMs: Math.max(fixedMs, 0.01), msPerUnit } };
-          const count = chunkRows(cost, 250, 0, start, fullDepth);
+          const count = rowsIn(cost, 250, 0, start, fullDepth);
           const ms = (rows: number) =>
             cost.state.fixedMs + msPerUnit * workUnits(cost.shape, start, rows, fullDepth ? rows : 0, 0);
           expect(ms(count)).toBeLessThanOrEqual(250 * (1 + 1e-9));
@@ -88,15 +100,15 @@ describe('chunkRows', () => {
   it('leaves no time where other rows have taken it', () => {
     const cost = initialCost(small);
     cost.state = { fixedMs: 10, msPerUnit: 1 };
-    expect(chunkRows(cost, 100, 90, 0, false)).toBe(0);
-    expect(chunkRows(cost, 100, 500, 0, false)).toBe(0);
-    expect(chunkRows(cost, 100, 45, 0, false)).toBeLessThan(chunkRows(cost, 100, 0, 0, false));
+    expect(rowsIn(cost, 100, 90, 0, false)).toBe(0);
+    expect(rowsIn(cost, 100, 500, 0, false)).toBe(0);
+    expect(rowsIn(cost, 100, 45, 0, false)).toBeLessThan(rowsIn(cost, 100, 0, 0, false));
   });
 
   it('spends as long on rows as on reading the weights where those take most of the step', () => {
     const cost = initialCost(large);
     cost.state = { fixedMs: 1000, msPerUnit: 1 };
-    const rows = chunkRows(cost, 250, 0, 0, false);
+    const rows = rowsIn(cost, 250, 0, 0, false);
     expect(workUnits(cost.shape, 0, rows, 0, 0)).toBeGreaterThan(900);
     expect(workUnits(cost.shape, 0, rows, 0, 0)).toBeLessThanOrEqual(1000);
   });
@@ -112,7 +124,7 @@ describe('observeStep', () => {
         let last = 0;
         for (let i = 0; i < 40; i++) {
           cost.state = observeStep(cost, decodes, trueMs(cost, machine, 1, 1));
-          const rows = Math.max(1, chunkRows(cost, 250, 0, 0, false));
+          const rows = Math.max(1, rowsIn(cost, 250, 0, 0, false));
           last = trueMs(cost, machine, 0, rows);
           if (rows > 100_000) break;
           const plan = planOf(rows, true);
@@ -150,7 +162,7 @@ describe('observeStep', () => {
     const cost = initialCost(small);
     const machine = { fixedMs: 1, msPerUnit: 0.5 };
     const run = (ms?: number) => {
-      const rows = Math.max(16, chunkRows(cost, 250, 0, 0, false));
+      const rows = Math.max(16, rowsIn(cost, 250, 0, 0, false));
       cost.state = observeStep(cost, planOf(rows, true), ms ?? trueMs(cost, machine, 0, rows));
       return rows;
     };

@@ -38,7 +38,7 @@ class World {
     this.runner = new FakeRunner({ ...options, vocabSize, nanToken });
     const { config, capacity, numBlocks, maxModelLen } = this.runner;
     this.blocks = new BlockManager(numBlocks);
-    const limits = { ...capacity, maxScoredRows: 4, maxModelLen, maxStepMs: options.maxStepMs };
+    const limits = { ...capacity, maxScoredRows: 4, maxWaiting: 1000, maxModelLen, maxStepMs: options.maxStepMs };
     this.scheduler = new Scheduler(config, limits, this.blocks);
     this.loop = new EngineLoop(this.runner, this.scheduler);
     this.loop.onStep = () => this.scheduler.checkIntegrity();

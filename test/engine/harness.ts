@@ -52,6 +52,7 @@ export function makeScheduler(numBlocks: number, limits: Partial<SchedulerLimits
       maxSeqs: 8,
       maxLogitRows: 16,
       maxScoredRows: 16,
+      maxWaiting: 1000,
       maxModelLen: 512,
       maxStepMs: 250,
       ...limits,

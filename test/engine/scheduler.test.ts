@@ -3,9 +3,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { BlockManager } from '../../lib/engine/block-manager.ts';
-import { chunkGranule, type Scheduler, type SchedulerLimits } from '../../lib/engine/scheduler.ts';
+import type { Scheduler, SchedulerLimits } from '../../lib/engine/scheduler.ts';
 import type { Sequence } from '../../lib/engine/sequence.ts';
 import type { PlanItem, StepPlan } from '../../lib/engine/step-plan.ts';
+import { chunkGranule } from '../../lib/engine/step-planner.ts';
 import { makeScheduler, sequence } from './harness.ts';
 
 const rowLayers = new Int32Array(1024);
@@ -88,15 +89,16 @@ describe('Scheduler', () => {
       { sequence: a, count: 10 },
       { sequence: b, count: 54 },
     ]);
+    // The shorter one may take up to half of what is left.
     expect(step(scheduler, blocks)).toMatchObject([
       { sequence: a, count: 1 },
-      { sequence: b, count: 46 },
-      { sequence: c, count: 17 },
+      { sequence: c, count: 30 },
+      { sequence: b, count: 33 },
     ]);
     expect(step(scheduler, blocks)).toMatchObject([
       { sequence: a, count: 1 },
-      { sequence: b, count: 1 },
-      { sequence: c, count: 13 },
+      { sequence: c, count: 1 },
+      { sequence: b, count: 13 },
     ]);
   });
 
@@ -146,7 +148,7 @@ describe('Scheduler', () => {
     scheduler.add(a);
     scheduler.add(b);
     const steps = [1, 2, 3].map(() => counts(step(scheduler, blocks, 1000)));
-    expect(steps).toEqual([[512], [512], [76, 100]]);
+    expect(steps).toEqual([[100, 412], [512], [176]]);
   });
 
   it('moves the oldest prompt on even when running answers take longer than a step should', () => {

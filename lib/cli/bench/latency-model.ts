@@ -73,7 +73,7 @@ export class LatencyModel {
     this.variant = variant;
     this.#runner = runner;
     this.#signal = signal;
-    const limits = { ...capacity, maxScoredRows: 1, maxModelLen, maxStepMs: defaultMaxStepMs };
+    const limits = { ...capacity, maxScoredRows: 1, maxWaiting: 1, maxModelLen, maxStepMs: defaultMaxStepMs };
     this.#loop = new EngineLoop(runner, new Scheduler(config, limits, new BlockManager(runner.numBlocks)));
   }
 
@@ -88,7 +88,7 @@ export class LatencyModel {
       maxTokens: answer,
       stopIds: new Set(),
     });
-    sequence.numComputed = depth;
+    sequence.startAt = depth;
     if (this.#signal.aborted) throw abortError(this.#signal);
     return new Promise((resolve, reject) => {
       const onAbort = () => {
