@@ -31,6 +31,7 @@ const capacity = {
   numLayers: 16,
   vocabSize: 128256,
   maxTopLogprobs: 20,
+  maxCopies: 64,
 };
 
 function makeBatch() {
@@ -38,9 +39,10 @@ function makeBatch() {
   const rows = ['ids', 'positionsT', 'slotsT', 'survivors', 'positionsS'];
   const seqs = ['queryStartT', 'contextLenT', 'tableRowT', 'queryStartS', 'contextLenS', 'tableRowS', 'rowLayers'];
   const logits = ['logitRows', 'samplerSlots', 'outputPositions', 'forcedIds', 'maskRows', 'logprobRows', 'sampledIds'];
-  const batch = { capacity, counts: new Int32Array(6), blockTables: new Int32Array(maxSeqs * maxBlocksPerSeq) };
+  const batch = { capacity, counts: new Int32Array(7), blockTables: new Int32Array(maxSeqs * maxBlocksPerSeq) };
   for (const field of rows) batch[field] = new Int32Array(maxRows);
   for (const field of seqs) batch[field] = new Int32Array(maxSeqs + 1);
+  for (const field of ['copySources', 'copyDestinations']) batch[field] = new Int32Array(capacity.maxCopies);
   for (const field of logits) batch[field] = new Int32Array(maxLogitRows).fill(7);
   return batch;
 }

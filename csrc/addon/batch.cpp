@@ -49,6 +49,7 @@ Napi::Object capacity_object(Napi::Env env, const BatchCapacity& capacity) {
   object.Set("numLayers", capacity.num_layers);
   object.Set("vocabSize", capacity.vocab_size);
   object.Set("maxTopLogprobs", capacity.max_top_logprobs);
+  object.Set("maxCopies", capacity.max_copies);
   object.Freeze();
   return object;
 }
@@ -66,7 +67,8 @@ BatchCapacity read_capacity(Napi::Value value, const std::string& name) {
           .max_blocks_per_seq = field("maxBlocksPerSeq"),
           .num_layers = field("numLayers"),
           .vocab_size = field("vocabSize"),
-          .max_top_logprobs = field("maxTopLogprobs")};
+          .max_top_logprobs = field("maxTopLogprobs"),
+          .max_copies = field("maxCopies")};
 }
 
 void BatchHandle::define(Napi::Env env) {

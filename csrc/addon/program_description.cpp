@@ -21,9 +21,9 @@ std::string at(const std::string& name, uint32_t index) {
 
 Axis read_axis(Napi::Value value, const std::string& name) {
   const std::string text = value.IsString() ? value.As<Napi::String>().Utf8Value() : std::string();
-  for (const Axis axis : {Axis::T, Axis::S, Axis::R, Axis::BT, Axis::BS, Axis::P})
+  for (const Axis axis : {Axis::T, Axis::S, Axis::R, Axis::BT, Axis::BS, Axis::P, Axis::C})
     if (text == axis_name(axis)) return axis;
-  throw_invalid(value.Env(), "Expected T, S, R, BT, BS or P for " + name + " but received " + describe(value));
+  throw_invalid(value.Env(), "Expected T, S, R, BT, BS, P or C for " + name + " but received " + describe(value));
 }
 
 Dim read_dim(Napi::Value value, const std::string& name) {

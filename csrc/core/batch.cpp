@@ -36,6 +36,8 @@ constexpr std::array<BatchFieldInfo, kBatchFieldCount> kFields = {{
     {"maskRows", Axis::R, 0, IndexRole::mask_row},
     {"masks", Axis::none, 0, IndexRole::none, FieldType::u32},
     {"logprobRows", Axis::P, 0, IndexRole::logprob_row},
+    {"copySources", Axis::C, 0, IndexRole::block},
+    {"copyDestinations", Axis::C, 0, IndexRole::block},
     {"sampledIds", Axis::R, 0, IndexRole::none},
     {"chosenLogprobs", Axis::P, 0, IndexRole::none, FieldType::f32},
     {"ranks", Axis::P, 0, IndexRole::none},
@@ -146,6 +148,7 @@ int64_t axis_capacity(Axis axis, const BatchCapacity& c) {
     case Axis::P: return c.max_logit_rows;
     case Axis::BT:
     case Axis::BS: return c.max_seqs;
+    case Axis::C: return c.max_copies;
     case Axis::none: break;
   }
   return 0;
@@ -159,6 +162,7 @@ void check_capacity(const BatchCapacity& c) {
   check_capacity(c.num_layers, "numLayers", 1 << 16);
   check_capacity(c.vocab_size, "vocabSize", 1 << 24);
   check_capacity(c.max_top_logprobs, "maxTopLogprobs", c.vocab_size);
+  check_capacity(c.max_copies, "maxCopies", 1 << 16);
   check_product(int64_t{c.max_seqs} * c.max_blocks_per_seq, "block table entries for maxSeqs * maxBlocksPerSeq");
   check_product(c.max_logit_rows * mask_words(c), "words of masks for maxLogitRows * vocabSize / 32");
   check_product(int64_t{c.max_logit_rows} * c.max_top_logprobs, "top tokens for maxLogitRows * maxTopLogprobs");
@@ -174,6 +178,8 @@ std::shared_ptr<Batch> Batch::create(const BatchCapacity& capacity, std::shared_
     batch->lengths_[i] = field_length(static_cast<BatchField>(i), capacity);
     total += (batch->lengths_[i] + kAlignInts - 1) / kAlignInts * kAlignInts;
   }
+  batch->check_space_ = total;
+  total += capacity.max_copies;
   const size_t bytes = static_cast<size_t>(total) * sizeof(int32_t);
   batch->base_ = static_cast<int32_t*>(::operator new(bytes, kAlign, std::nothrow));
   if (batch->base_ == nullptr) {
@@ -233,6 +239,8 @@ Status validate(const Batch& batch, const BatchLimits& limits) {
       {BatchField::forced_ids, -1, limits.vocab},
       {BatchField::mask_rows, -1, limits.masks},
       {BatchField::logprob_rows, 0, batch.count(Axis::R)},
+      {BatchField::copy_sources, 0, limits.num_blocks},
+      {BatchField::copy_destinations, 0, limits.num_blocks},
   };
   for (const auto& r : ranges) {
     if (Status s = check_field(batch, limits, r.field, r.low, r.high); !s.ok()) return s;
@@ -240,7 +248,9 @@ Status validate(const Batch& batch, const BatchLimits& limits) {
   for (Axis axis : {Axis::T, Axis::S}) {
     if (Status s = check_sequences(batch, limits, axis); !s.ok()) return s;
   }
-  return {};
+  if (!limits.uses(BatchField::copy_destinations)) return {};
+  return check_copies(Code::internal, "batch", batch.data(BatchField::copy_sources),
+                      batch.data(BatchField::copy_destinations), batch.count(Axis::C), batch.check_space());
 }
 
 }  // namespace swiftkv

@@ -20,6 +20,7 @@ struct BatchCapacity {
   int32_t max_rows, max_seqs, max_logit_rows, max_blocks_per_seq, num_layers;
   int32_t vocab_size;        // bits of a mask
   int32_t max_top_logprobs;  // at most vocab_size
+  int32_t max_copies;        // block copies
 
   friend bool operator==(const BatchCapacity&, const BatchCapacity&) = default;
 };
@@ -44,6 +45,8 @@ enum class BatchField : int32_t {
   mask_rows,
   masks,
   logprob_rows,
+  copy_sources,
+  copy_destinations,
   // Written by the step:
   sampled_ids,
   chosen_logprobs,
@@ -113,6 +116,8 @@ class Batch {
   int64_t length(BatchField field) const { return lengths_[static_cast<size_t>(field)]; }
   int32_t* data(BatchField field) const { return base_ + offsets_[static_cast<size_t>(field)]; }
   int32_t count(Axis axis) const { return data(BatchField::counts)[static_cast<int>(axis)]; }
+  // [max_copies] for the checks of a step; JavaScript does not see it.
+  int32_t* check_space() const { return base_ + check_space_; }
   // One half's description; T or S.
   RowsView half(Axis rows) const;
 
@@ -129,10 +134,11 @@ class Batch {
   size_t bytes_ = 0;
   std::array<int64_t, kBatchFieldCount> offsets_ = {};  // in int32, multiples of 16 (64 bytes)
   std::array<int64_t, kBatchFieldCount> lengths_ = {};
+  int64_t check_space_ = 0;  // in int32, behind the fields
 };
 
 // Everything a kernel would follow blindly. A failure is a defect of the scheduler: Code::internal. Allocates nothing;
-// time is linear in the rows and blocks of the step.
+// time is linear in the rows and blocks of the step, and n log n in its copies.
 Status validate(const Batch& batch, const BatchLimits& limits);
 
 }  // namespace swiftkv

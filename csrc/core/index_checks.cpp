@@ -45,20 +45,6 @@ Status check_attention(const BoundOp& op) {
   return check_contexts(Code::invalid_argument, what, half, op.size(Sym::NB));
 }
 
-// Copies run in any order: no block may be written twice, or written and read.
-Status check_copies(const Operand& from, const Operand& to) {
-  std::vector<int32_t> written(to.values, to.values + to.count);
-  std::sort(written.begin(), written.end());
-  const auto twice = std::adjacent_find(written.begin(), written.end());
-  if (twice != written.end()) return fail(Code::invalid_argument, "copy_blocks: to names block %d twice", *twice);
-  for (int64_t i = 0; i < from.count; ++i) {
-    if (std::binary_search(written.begin(), written.end(), from.values[i])) {
-      return fail(Code::invalid_argument, "copy_blocks: block %d is both read and written", from.values[i]);
-    }
-  }
-  return {};
-}
-
 Status check_operand(const BoundOp& op, const OperandSpec& spec, const TensorView& tensor) {
   int64_t low = 0;
   int64_t high = 0;
@@ -155,6 +141,20 @@ Status check_contexts(Code code, const char* what, const RowsView& half, int64_t
   return {};
 }
 
+Status check_copies(Code code, const char* what, const int32_t* from, const int32_t* to, int64_t count,
+                    int32_t* space) {
+  std::copy_n(to, count, space);
+  std::sort(space, space + count);
+  const int32_t* twice = std::adjacent_find(space, space + count);
+  if (twice != space + count) return fail(code, "%s: block %d is written twice by copies", what, *twice);
+  for (int64_t i = 0; i < count; ++i) {
+    if (std::binary_search(space, space + count, from[i])) {
+      return fail(code, "%s: block %d is both read and written by copies", what, from[i]);
+    }
+  }
+  return {};
+}
+
 Status check_indices(const BoundOp& op) {
   const OpSpec& spec = op_spec(op.kind);
   if (operand_with(op, IndexRole::query_start)) return check_attention(op);
@@ -168,7 +168,10 @@ Status check_indices(const BoundOp& op) {
       const auto& tensor = std::get<TensorView>(op.operands[i]);
       return Operand{spec.operands[i].name.data(), static_cast<const int32_t*>(tensor.data), tensor.count()};
     };
-    return check_copies(value(0), value(1));
+    const Operand from = value(0);
+    const Operand to = value(1);
+    std::vector<int32_t> space(static_cast<size_t>(to.count));
+    return check_copies(Code::invalid_argument, spec.name.data(), from.values, to.values, to.count, space.data());
   }
   return {};
 }

@@ -19,6 +19,9 @@ Status check_starts(Code code, const char* what, const RowsView& half, int64_t t
 // that the context reaches is in [0, num_blocks).
 Status check_contexts(Code code, const char* what, const RowsView& half, int64_t num_blocks);
 
+// Copies run in any order: no block may be written twice, or both read and written. `space` takes `count` numbers.
+Status check_copies(Code code, const char* what, const int32_t* from, const int32_t* to, int64_t count, int32_t* space);
+
 // All index operands of an op called alone; their data must be readable here. Code::invalid_argument.
 Status check_indices(const BoundOp& op);
 

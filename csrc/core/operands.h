@@ -11,9 +11,9 @@
 namespace swiftkv {
 
 // Row axes of a step, in the order of a batch's counts: all rows, surviving rows, logit rows, sequences of both halves,
-// logit rows whose log-probabilities are wanted.
-enum class Axis : int32_t { none = -1, T = 0, S = 1, R = 2, BT = 3, BS = 4, P = 5 };
-inline constexpr int kAxisCount = 6;
+// logit rows whose log-probabilities are wanted, blocks to copy before the first row.
+enum class Axis : int32_t { none = -1, T = 0, S = 1, R = 2, BT = 3, BS = 4, P = 5, C = 6 };
+inline constexpr int kAxisCount = 7;
 
 constexpr const char* axis_name(Axis a) {
   switch (a) {
@@ -24,6 +24,7 @@ constexpr const char* axis_name(Axis a) {
     case Axis::BT: return "BT";
     case Axis::BS: return "BS";
     case Axis::P: return "P";
+    case Axis::C: return "C";
   }
   return "?";
 }

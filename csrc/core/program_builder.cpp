@@ -205,6 +205,7 @@ class ProgramBuilder {
     if (!is_attention(step.op.kind)) tighten(limits.positions, IndexRole::position, Sym::P);
     tighten(limits.num_blocks, IndexRole::slot, Sym::NB);
     tighten(limits.num_blocks, IndexRole::block_table, Sym::NB);
+    tighten(limits.num_blocks, IndexRole::block, Sym::NB);
     tighten(limits.sampler_slots, IndexRole::sampler_slot, Sym::slots);
   }
 

@@ -57,6 +57,11 @@ export class BatchWriter {
     counts[3] = plan.size;
     counts[4] = survivingSeqs;
     counts[5] = plan.logprobRows;
+    counts[6] = plan.numCopies;
+    for (let i = 0; i < plan.numCopies; i++) {
+      batch.copySources[i] = plan.copySources[i]!;
+      batch.copyDestinations[i] = plan.copyDestinations[i]!;
+    }
   }
 
   /** Limits the last row of an item to tokens that both masks allow, in row `row` of the masks; after `write`. */

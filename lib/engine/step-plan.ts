@@ -31,16 +31,18 @@ export class StepPlan {
   logprobRows = 0;
   /** Items that are pieces of a prompt rather than decodes. */
   numChunks = 0;
-  /** [maxSeqs] blocks that are copied before anything else happens; the first `numCopies` are valid. */
+  /** [maxCopies] blocks that are copied before anything else happens; the first `numCopies` are valid. */
   readonly copySources: Int32Array;
   readonly copyDestinations: Int32Array;
   numCopies = 0;
 
-  constructor(maxSeqs: number) {
-    this.copySources = new Int32Array(maxSeqs);
-    this.copyDestinations = new Int32Array(maxSeqs);
+  /** `maxCopies`: of the batches that the plan is written into. */
+  constructor(maxCopies: number) {
+    this.copySources = new Int32Array(maxCopies);
+    this.copyDestinations = new Int32Array(maxCopies);
   }
 
+  /** The step copies a block, in every cache. No destination may be that of another copy, or a source. */
   addCopy(source: number, destination: number): void {
     this.copySources[this.numCopies] = source;
     this.copyDestinations[this.numCopies++] = destination;

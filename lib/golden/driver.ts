@@ -71,7 +71,7 @@ export function writeStep(runner: ModelRunner, batch: StepBatch, pieces: readonl
   });
   batch.queryStartT[pieces.length] = row;
   batch.queryStartS[half] = survivor;
-  batch.counts.set([row, survivor, survivor, pieces.length, half, 0]);
+  batch.counts.set([row, survivor, survivor, pieces.length, half, 0, 0]);
 }
 
 export class Driver {

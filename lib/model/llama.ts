@@ -1,7 +1,8 @@
 // Llama and its SwiftKV form. `forward` is the whole model, op by op, in the order in which it runs.
 //
 // Rows: T = all rows of the step, S = the surviving rows (whose final hidden state someone needs), R = logit rows,
-// P = logit rows whose log-probabilities someone wants: none, and the op returns at once.
+// P = logit rows whose log-probabilities someone wants, C = blocks that forked sequences copy: none, and the op returns
+// at once.
 // Layers l < n are ordinary and run on T. Keys and values of all later layers come from the stream that enters layer n,
 // at once; so layers l >= n run on S only, and each group of g of them reads one cache. A plain Llama is n = L.
 
@@ -30,6 +31,10 @@ const forward: Forward = (b, m) => {
   const n = c.numKvLayers;
   const rope = b.constant('rope');
   const slots = b.batch('slotsT');
+  const caches = numDistinctCaches(c);
+
+  // What forks need of others' blocks, before any row of the step writes.
+  b.copy_blocks({ from: b.batch('copySources'), to: b.batch('copyDestinations'), caches: b.caches(0, caches) });
 
   // Early layers, all rows.
   const all = half(b, m, 'T');
@@ -71,7 +76,7 @@ const forward: Forward = (b, m) => {
       rope,
       positions: all.rows.positions,
       slots,
-      caches: b.caches(n, numDistinctCaches(c) - n),
+      caches: b.caches(n, caches - n),
       eps: c.rmsNormEps,
       fp8Activations,
       bf16Activations: m.dtype === 'bf16',

@@ -194,7 +194,7 @@ export class NativeModelRunner implements LoadedModel {
     if (this.#score === null) {
       const { binding, device, capacity, maxModelLen, config } = this.#parts;
       const rows = Math.min(capacity.maxRows, capacity.maxLogitRows);
-      const own = { ...capacity, maxRows: rows, maxLogitRows: rows, maxSeqs: 1 };
+      const own = { ...capacity, maxRows: rows, maxLogitRows: rows, maxSeqs: 1, maxCopies: 1 };
       this.#score = {
         program: this.createProgram('score', { capacity: own }),
         batch: binding.batch(device, own),

@@ -235,6 +235,11 @@ export class ProgramBuilder {
     this.#op('logprobs', o);
   }
 
+  /** In every cache, block by block. */
+  copy_blocks(o: { from: Rows; to: Rows; caches: Ref<'caches'> }): void {
+    this.#op('copy_blocks', o);
+  }
+
   copy_rows(o: { in: Rows; out: Rows }): void {
     this.#op('copy_rows', o);
   }

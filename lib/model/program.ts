@@ -49,6 +49,7 @@ function dimAtCapacity(dim: Dim, capacity: BatchCapacity): number {
     BT: capacity.maxSeqs,
     BS: capacity.maxSeqs,
     P: capacity.maxLogitRows,
+    C: capacity.maxCopies,
   }[dim];
 }
 

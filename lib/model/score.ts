@@ -53,7 +53,7 @@ function fillChunk(
   start: number,
   rows: number,
 ): void {
-  batch.counts.set([rows, rows, rows, 1, 1, 0]);
+  batch.counts.set([rows, rows, rows, 1, 1, 0, 0]);
   for (let i = 0; i < rows; i++) {
     const position = start + i;
     batch.ids[i] = tokenIds[position]!;

@@ -71,7 +71,15 @@ export function chooseCapacity(config: ModelConfig, options: SizeOptions): Omit<
     );
   }
   const { numLayers, vocabSize } = config;
-  return { maxRows, maxSeqs, maxLogitRows, numLayers, vocabSize, maxTopLogprobs: Math.min(maxTopLogprobs, vocabSize) };
+  return {
+    maxRows,
+    maxSeqs,
+    maxLogitRows,
+    numLayers,
+    vocabSize,
+    maxTopLogprobs: Math.min(maxTopLogprobs, vocabSize),
+    maxCopies: maxSeqs,
+  };
 }
 
 /**

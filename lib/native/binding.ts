@@ -8,9 +8,9 @@ export type KvScales = 'none' | 'dynamic' | 'per_head';
 
 /**
  * Rows of a step. T: all rows, S: surviving rows, R: logit rows, BT and BS: sequences of the two halves, P: logit rows
- * whose log-probabilities are wanted.
+ * whose log-probabilities are wanted, C: blocks to copy before the first row.
  */
-export type Axis = 'T' | 'S' | 'R' | 'BT' | 'BS' | 'P';
+export type Axis = 'T' | 'S' | 'R' | 'BT' | 'BS' | 'P' | 'C';
 
 /** One dimension: fixed, a row axis, or an axis plus a constant (`queryStart` is [BT + 1]). */
 export type Dim = number | Axis | { axis: Axis; plus: number };
@@ -162,6 +162,8 @@ export interface BatchCapacity {
   vocabSize: number;
   /** Columns of topIds and topLogprobs; at most vocabSize. */
   maxTopLogprobs: number;
+  /** Block copies of one step. */
+  maxCopies: number;
 }
 
 /** `sampledIds` where the row holds NaN or +Infinity, or nothing but -Infinity: the model is at fault. */
@@ -175,7 +177,7 @@ export const nothingAllowed = -2;
  */
 export interface NativeBatch {
   readonly capacity: BatchCapacity;
-  /** [6]: T, S, R, BT, BS, P. */
+  /** [7]: T, S, R, BT, BS, P, C. */
   readonly counts: Int32Array;
   readonly ids: Int32Array; // [T]
   readonly positionsT: Int32Array; // [T]
@@ -197,6 +199,9 @@ export interface NativeBatch {
   /** [maxLogitRows, ceil(vocabSize / 32)] a set bit allows the token: bit id % 32 of word id / 32 (rounded down). */
   readonly masks: Uint32Array;
   readonly logprobRows: Int32Array; // [P] indices of R rows
+  /** [C] blocks whose contents, in every cache, the step copies before anything else; in any order. */
+  readonly copySources: Int32Array;
+  readonly copyDestinations: Int32Array; // [C] all different, and none of them among the sources
   readonly blockTables: Int32Array; // [maxSeqs * maxBlocksPerSeq]
   // Written by the step:
   readonly sampledIds: Int32Array; // [R], noNumbers or nothingAllowed where there is no token

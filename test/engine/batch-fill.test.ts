@@ -35,7 +35,7 @@ describe('BatchWriter', () => {
     plan.seal();
     writer.write(plan);
     const take = (array: Int32Array, count: number) => Array.from(array.subarray(0, count));
-    expect(take(batch.counts, 5)).toEqual([20, 10, 5, 4, 3]);
+    expect(take(batch.counts, 7)).toEqual([20, 10, 5, 4, 3, 0, 0]);
     expect(take(batch.queryStartT, 5)).toEqual([0, 1, 11, 17, 20]);
     expect(take(batch.contextLenT, 4)).toEqual([20, 26, 6, 3]);
     expect(take(batch.tableRowT, 4)).toEqual([3, 0, 1, 2]);
@@ -85,5 +85,25 @@ describe('BatchWriter', () => {
       writer.write(plan);
       expect(batch.blockTables.subarray(0, s.table.count)).toEqual(s.table.blocks.subarray(0, s.table.count));
     }
+  });
+
+  it('writes the copies of this step only, up to as many as the batch holds', () => {
+    const { batch, writer, admit } = setUp();
+    const s = admit(32, 0);
+    const plan = new StepPlan(batch.capacity.maxCopies);
+    const write = (copies: readonly (readonly [number, number])[]) => {
+      plan.reset();
+      plan.add(s, 1);
+      for (const [source, destination] of copies) plan.addCopy(source, destination);
+      plan.seal();
+      writer.write(plan);
+      const pairs = Array.from({ length: batch.counts[6]! }, (_, i) => [
+        batch.copySources[i],
+        batch.copyDestinations[i],
+      ]);
+      expect(pairs).toEqual(copies);
+    };
+    expect(batch.capacity.maxCopies).toBe(4);
+    for (const count of [1, 4, 0, 3]) write(Array.from({ length: count }, (_, i) => [7, 8 + i] as const));
   });
 });

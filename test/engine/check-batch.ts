@@ -15,7 +15,7 @@ export interface Known {
 
 /** Throws, and complains, at the first thing that is wrong. */
 export function checkBatch(b: StepBatch, known: Known): void {
-  const { maxRows, maxSeqs, maxLogitRows, maxBlocksPerSeq } = known.capacity;
+  const { maxRows, maxSeqs, maxLogitRows, maxBlocksPerSeq, maxCopies } = known.capacity;
   const [T, S, R, BT, BS, P] = b.counts as unknown as [number, number, number, number, number, number];
   check(T >= 1 && T <= maxRows, `${T} rows`);
   check(S >= 0 && S <= T && R >= 0 && R <= S && R <= maxLogitRows, `S ${S} R ${R}`);
@@ -23,10 +23,23 @@ export function checkBatch(b: StepBatch, known: Known): void {
   check(b.queryStartT[0] === 0 && b.queryStartT[BT] === T, 'queryStartT');
   check(b.queryStartS[0] === 0 && b.queryStartS[BS] === S, 'queryStartS');
 
+  const C = b.counts[6]!;
+  check(C >= 0 && C <= maxCopies, `${C} copies`);
+  const copied = new Set(b.copyDestinations.subarray(0, C));
+  check(copied.size === C, 'a block is the destination of two copies');
+  for (let i = 0; i < C; i++) {
+    for (const block of [b.copySources[i]!, b.copyDestinations[i]!]) {
+      check(block >= 0 && block < known.numBlocks, `block ${block} of copy ${i}`);
+    }
+    check(!copied.has(b.copySources[i]!), `block ${b.copySources[i]} is both read and written by copies`);
+  }
+
   const slots = new Set<number>();
   const rowsOfTable = new Set<number>();
   /** By block: the sequence of the step that writes to it. */
   const writers = new Map<number, number>();
+  /** Blocks of the tables so far. */
+  const shared = new Set<number>();
   const sequenceOfRow: number[] = [];
   for (let s = 0; s < BT; s++) {
     const [from, to] = [b.queryStartT[s]!, b.queryStartT[s + 1]!];
@@ -42,6 +55,8 @@ export function checkBatch(b: StepBatch, known: Known): void {
       const block = table[i]!;
       check(block >= 0 && block < known.numBlocks && !blocks.has(block), `block ${block}`);
       blocks.add(block);
+      check(!copied.has(block) || !shared.has(block), `two sequences share the copy ${block}`);
+      shared.add(block);
     }
     for (let row = from; row < to; row++) {
       sequenceOfRow.push(s);

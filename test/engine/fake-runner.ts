@@ -40,12 +40,13 @@ function makeBatch(capacity: BatchCapacity): StepBatch {
     numLayers,
     vocabSize,
     maxTopLogprobs,
+    maxCopies,
   } = capacity;
   const i32 = (length: number) => new Int32Array(length).fill(-77);
   const f32 = (length: number) => new Float32Array(length).fill(-77);
   return {
     capacity,
-    counts: i32(6),
+    counts: i32(7),
     ids: i32(rows),
     positionsT: i32(rows),
     slotsT: i32(rows),
@@ -65,6 +66,8 @@ function makeBatch(capacity: BatchCapacity): StepBatch {
     maskRows: i32(maxLogitRows),
     masks: new Uint32Array(maxLogitRows * Math.ceil(vocabSize / 32)).fill(0x77777777),
     logprobRows: i32(maxLogitRows),
+    copySources: i32(maxCopies),
+    copyDestinations: i32(maxCopies),
     sampledIds: i32(maxLogitRows),
     chosenLogprobs: f32(maxLogitRows),
     ranks: i32(maxLogitRows),
@@ -136,6 +139,7 @@ export class FakeRunner implements EngineModel {
       numLayers: this.config.numLayers,
       vocabSize,
       maxTopLogprobs: Math.min(maxTopLogprobs, vocabSize),
+      maxCopies: maxSeqs,
     };
     this.batches = [makeBatch(this.capacity), makeBatch(this.capacity)];
     this.numBlocks = numBlocks;
@@ -275,6 +279,10 @@ export class FakeRunner implements EngineModel {
     this.steps++;
     this.rowsRun += T;
     this.maxRowsSeen = Math.max(this.maxRowsSeen, T);
+    for (let i = 0; i < b.counts[6]!; i++) {
+      const from = b.copySources[i]! * 16;
+      this.store.copyWithin(b.copyDestinations[i]! * 16, from, from + 16);
+    }
     for (let row = 0; row < T; row++) this.store[b.slotsT[row]!] = b.ids[row]!;
 
     b.rowLayers.fill(0);

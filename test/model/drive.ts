@@ -53,7 +53,7 @@ export function fillBatch(batch: StepBatch, chunks: readonly Chunk[]): { T: numb
   });
   batch.queryStartT[chunks.length] = T;
   batch.queryStartS[BS] = S;
-  batch.counts.set([T, S, S, chunks.length, BS, 0]);
+  batch.counts.set([T, S, S, chunks.length, BS, 0, 0]);
   return { T, S };
 }
 

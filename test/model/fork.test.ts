@@ -1,22 +1,30 @@
-// A sequence forked by blocks: full blocks are shared, the last one is copied. Both branches go on in one step, and every
-// row has the bits that it has in a sequence of its own, sampled tokens with penalties included.
+// A sequence forked by blocks: full blocks are shared, the last one is copied by the step that goes on. Both branches go
+// on in that step, and every row has the bits that it has in a sequence of its own, sampled tokens with penalties included.
 
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { numDistinctCaches } from '../../lib/model/config.ts';
 import { type LoadOptions, loadModel } from '../../lib/model/load.ts';
 import type { NativeModelRunner } from '../../lib/model/native-runner.ts';
-import { native } from '../../lib/native/load.ts';
 import { greedy } from '../../lib/sampling/options.ts';
 import { type Chunk, fillBatch } from './drive.ts';
 
 const folder = (name: string) => fileURLToPath(new URL(`../../models/${name}`, import.meta.url));
 const ids = (length: number, salt: number) => Array.from({ length }, (_, i) => (i * 37 + salt * 11 + 5) % 250);
 
+type Copy = readonly [source: number, destination: number];
+
 /** Runs a step, and returns each logit row and the token drawn from it. */
-async function step(runner: NativeModelRunner, chunks: readonly Chunk[], outputPosition = 0) {
+async function step(
+  runner: NativeModelRunner,
+  chunks: readonly Chunk[],
+  outputPosition = 0,
+  copies: readonly Copy[] = [],
+) {
   const batch = runner.batches[0];
   const { S } = fillBatch(batch, chunks);
+  batch.counts[6] = copies.length;
+  batch.copySources.set(copies.map(([source]) => source));
+  batch.copyDestinations.set(copies.map(([, destination]) => destination));
   batch.outputPositions.fill(outputPosition, 0, S);
   await runner.run(batch);
   const { vocabSize } = runner.config;
@@ -27,19 +35,8 @@ async function step(runner: NativeModelRunner, chunks: readonly Chunk[], outputP
   }));
 }
 
-async function copyBlock(runner: NativeModelRunner, from: number, to: number): Promise<void> {
-  const { device, pool, config } = runner;
-  const binding = native();
-  const [source, target] = [from, to].map((block) => {
-    const tensor = binding.tensor(device, 'i32', [1], 'row_major');
-    tensor.write(new Uint8Array(Int32Array.of(block).buffer));
-    return tensor;
-  });
-  const caches = Array.from({ length: numDistinctCaches(config) }, (_, i) => pool.cache(i));
-  await device.run('copy_blocks', { from: source!, to: target!, caches }, {});
-  source!.dispose();
-  target!.dispose();
-}
+const load = (name: string, options: Partial<LoadOptions>) =>
+  loadModel(folder(name), { device: 'cpu', dtype: 'auto', maxModelLen: 128, kvCacheBytes: 4 << 20, ...options });
 
 const sampler = (choice: number) => ({
   ...greedy,
@@ -59,13 +56,7 @@ const models: [string, string, Partial<LoadOptions>][] = [
 
 describe.each(models)('%s', (_, name, options) => {
   it.each([33, 47, 48])('a fork after %i tokens gives each branch the bits it has alone', async (length) => {
-    const runner = await loadModel(folder(name), {
-      device: 'cpu',
-      dtype: 'auto',
-      maxModelLen: 128,
-      kvCacheBytes: 4 << 20,
-      ...options,
-    });
+    const runner = await load(name, options);
     const prompt = ids(length, 1);
     const full = Math.floor(length / 16);
     const shared = Array.from({ length: full }, (_unused, i) => i);
@@ -80,7 +71,6 @@ describe.each(models)('%s', (_, name, options) => {
       const chunk = { row: 0, blocks: [...shared, full], ids: prompt.slice(start), start, survivors: 'last' as const };
       firstTokens.push((await step(runner, [chunk]))[0]!.id);
     }
-    if (length % 16 !== 0) await copyBlock(runner, full, 9);
     const tables = [
       [...shared, full, full + 1, full + 2],
       [...shared, 9, 10, 11],
@@ -93,7 +83,8 @@ describe.each(models)('%s', (_, name, options) => {
       const chunks = branches.map((branch, row): Chunk => {
         return { row, blocks: tables[row]!, ids: [branch[t]!], start: length + t, survivors: 'last' };
       });
-      const rows = await step(runner, chunks, t + 1);
+      const copies: Copy[] = t === 0 && length % 16 !== 0 ? [[full, 9]] : [];
+      const rows = await step(runner, chunks, t + 1, copies);
       for (const [row, { logits, id }] of rows.entries()) {
         seen[row]!.push(logits);
         branches[row]!.push(id);
@@ -115,6 +106,57 @@ describe.each(models)('%s', (_, name, options) => {
         expect(row!.id).toBe(branch[t + 1]);
       }
     }
+    await runner.dispose();
+  });
+
+  it('a fork of every slot at once copies for all of them, and the source goes on as it was', async () => {
+    const runner = await load(name, { ...options, maxRows: 16, maxSeqs: 9 });
+    expect(runner.capacity.maxCopies).toBe(9);
+    runner.setSampler(0, greedy, Int32Array.of(), Int32Array.of());
+    const prompt = ids(21, 2);
+    await step(runner, [{ row: 0, blocks: [0, 1], ids: prompt.slice(0, 16), start: 0, survivors: 'none' }]);
+    await step(runner, [{ row: 0, blocks: [0, 1], ids: prompt.slice(16, 20), start: 16, survivors: 'none' }]);
+    // The source is written by its own row of the step that copies it.
+    const copies = Array.from({ length: 8 }, (_unused, i): Copy => [1, 20 - i]);
+    const chunks = Array.from({ length: 9 }, (_unused, row): Chunk => {
+      const block = row === 0 ? 1 : copies[row - 1]![1];
+      return { row, blocks: [0, block], ids: [prompt[20]! + (row % 2)], start: 20, survivors: 'last' };
+    });
+    const rows = await step(runner, chunks, 0, copies);
+    const slot = (block: number) => Int32Array.from({ length: 5 }, (_unused, i) => block * 16 + i);
+    for (const cache of [0, runner.pool.numCaches - 1]) {
+      const source = await runner.readCache(cache, slot(1));
+      for (const [, block] of copies.filter((_copy, i) => i % 2 === 1)) {
+        expect(await runner.readCache(cache, slot(block))).toEqual(source);
+      }
+    }
+    for (const [row, { logits }] of rows.entries()) expect(logits).toEqual(rows[row % 2]!.logits);
+    expect(rows[0]!.logits).not.toEqual(rows[1]!.logits);
+    await runner.dispose();
+  });
+
+  it('a step that would copy astray is refused, and copies nothing', async () => {
+    const runner = await load(name, options);
+    const chunk: Chunk = { row: 0, blocks: [0], ids: [5], start: 0, survivors: 'none' };
+    await step(runner, [chunk]);
+    const before = await runner.readCache(0, Int32Array.of(0, 16, 32));
+    const bad: Copy[][] = [
+      [[0, runner.numBlocks]],
+      [[-1, 1]],
+      [[0, 0]],
+      [
+        [0, 1],
+        [1, 2],
+      ],
+      [
+        [0, 1],
+        [0, 1],
+      ],
+    ];
+    for (const copies of bad) {
+      await expect(step(runner, [chunk], 0, copies)).rejects.toMatchObject({ code: 'ERR_INTERNAL' });
+    }
+    expect(await runner.readCache(0, Int32Array.of(0, 16, 32))).toEqual(before);
     await runner.dispose();
   });
 });

@@ -48,6 +48,7 @@ describe('the forward pass of SwiftKV', () => {
       'linear S',
     ];
     expect(listing(build())).toEqual([
+      'copy_blocks',
       'embed T',
       ...['layer 0 T', 'rms_norm T', 'qkv_rope_cache T', 'attention T', 'linear T'],
       ...['rms_norm T', 'linear T', 'silu_mul T', 'linear T'],
@@ -71,6 +72,15 @@ describe('the forward pass of SwiftKV', () => {
       operands: Record<string, number>;
     };
     expect(tensors[project.operands['caches']!]).toEqual({ kind: 'caches', first: 1, count: 2 });
+  });
+
+  it('copies blocks in all caches, before any op reads or writes one', () => {
+    const { tensors, steps } = build();
+    const [first] = steps as unknown as [{ op: string; operands: Record<string, number> }];
+    expect(first.op).toBe('copy_blocks');
+    expect(tensors[first.operands['from']!]).toEqual({ kind: 'batch', field: 'copySources' });
+    expect(tensors[first.operands['to']!]).toEqual({ kind: 'batch', field: 'copyDestinations' });
+    expect(tensors[first.operands['caches']!]).toEqual({ kind: 'caches', first: 0, count: 3 });
   });
 
   it('uses the same buffers in every layer', () => {
@@ -134,6 +144,7 @@ it('counts its buffers at capacity', () => {
     numLayers: 5,
     vocabSize: 100,
     maxTopLogprobs: 20,
+    maxCopies: 2,
   };
   const half = 10 * (32 * 2 + 32 * 4 + 32 * 2 + 96 * 4 + 48 * 2 + 32 * 4);
   expect(bufferBytes(build(), capacity)).toBe(2 * half + 3 * (32 * 4 + 32 * 2 + 100 * 4));

@@ -21,6 +21,7 @@ describe('default sizes', () => {
       numLayers: 32,
       vocabSize: 32000,
       maxTopLogprobs: 20,
+      maxCopies: 64,
       maxBlocksPerSeq: 2048,
     });
   });

@@ -40,6 +40,7 @@ export const capacity: BatchCapacity = {
   numLayers: 1,
   vocabSize: 5,
   maxTopLogprobs: 2,
+  maxCopies: 2,
 };
 
 export const vocab = 5;

@@ -17,7 +17,8 @@ constexpr BatchCapacity kCapacity = {.max_rows = 8,
                                      .max_blocks_per_seq = 4,
                                      .num_layers = 5,
                                      .vocab_size = 70,
-                                     .max_top_logprobs = 3};
+                                     .max_top_logprobs = 3,
+                                     .max_copies = 2};
 
 void set(Batch& batch, BatchField field, const std::vector<int32_t>& values) {
   REQUIRE(static_cast<int64_t>(values.size()) <= batch.length(field));
@@ -27,7 +28,7 @@ void set(Batch& batch, BatchField field, const std::vector<int32_t>& values) {
 // Table row 2 finishes a prompt of 18 tokens with rows 0..3, table row 0 decodes at position 5 with row 4.
 std::shared_ptr<Batch> good() {
   auto b = Batch::create(kCapacity);
-  set(*b, F::counts, {5, 2, 2, 2, 2, 1});
+  set(*b, F::counts, {5, 2, 2, 2, 2, 1, 2});
   set(*b, F::ids, {1, 2, 3, 4, 9});
   set(*b, F::positions_t, {14, 15, 16, 17, 5});
   set(*b, F::slots_t, {46, 47, 0, 1, -1});
@@ -45,6 +46,8 @@ std::shared_ptr<Batch> good() {
   set(*b, F::forced_ids, {-1, 9});
   set(*b, F::mask_rows, {1, -1});
   set(*b, F::logprob_rows, {1});
+  set(*b, F::copy_sources, {1, 1});
+  set(*b, F::copy_destinations, {2, 0});
   set(*b, F::block_tables, {1, -1, -1, -1, -1, -1, -1, -1, 2, 0, -1, -1});
   return b;
 }
@@ -79,7 +82,9 @@ TEST_CASE("batch: fields are apart, 64-byte aligned and as long as declared") {
   CHECK(b->length(F::logit_rows) == 2);
   CHECK(b->length(F::layer_rows) == 5);
   CHECK(b->length(F::row_layers) == 3);
-  CHECK(b->length(F::counts) == 6);
+  CHECK(b->length(F::counts) == 7);
+  CHECK(b->length(F::copy_sources) == 2);
+  CHECK(b->length(F::copy_destinations) == 2);
   CHECK(b->length(F::masks) == 2 * 3);
   CHECK(b->length(F::logprob_rows) == 2);
   CHECK(b->length(F::top_logprobs) == 2 * 3);
@@ -94,6 +99,10 @@ TEST_CASE("batch: fields are apart, 64-byte aligned and as long as declared") {
   for (int i = 0; i < kBatchFieldCount; ++i) {
     const auto field = static_cast<BatchField>(i);
     for (int64_t k = 0; k < b->length(field); ++k) REQUIRE(b->data(field)[k] == i + 1);
+    for (int64_t k = 0; k < kCapacity.max_copies; ++k) {
+      const int32_t* space = b->check_space() + k;
+      REQUIRE((space < b->data(field) || space >= b->data(field) + b->length(field)));
+    }
   }
 }
 
@@ -123,7 +132,7 @@ TEST_CASE("batch: capacities out of range are refused before anything is allocat
   for (int32_t BatchCapacity::* member :
        {&BatchCapacity::max_rows, &BatchCapacity::max_seqs, &BatchCapacity::max_logit_rows,
         &BatchCapacity::max_blocks_per_seq, &BatchCapacity::num_layers, &BatchCapacity::vocab_size,
-        &BatchCapacity::max_top_logprobs}) {
+        &BatchCapacity::max_top_logprobs, &BatchCapacity::max_copies}) {
     for (int32_t value : {0, -1, 2147483647}) {
       BatchCapacity c = kCapacity;
       c.*member = value;
@@ -155,6 +164,7 @@ TEST_CASE("batch: counts beyond the capacity would read past the arrays") {
   CHECK(after(F::counts, 3, 4) == "batch: count of BT is 4, expected 0 to 3");
   CHECK(after(F::counts, 4, 2147483647) != "");
   CHECK(after(F::counts, 5, 3) == "batch: count of P is 3, expected 0 to 2");
+  CHECK(after(F::counts, 6, 3) == "batch: count of C is 3, expected 0 to 2");
 }
 
 TEST_CASE("batch: every number a kernel follows is held within bounds") {
@@ -185,9 +195,25 @@ TEST_CASE("batch: every number a kernel follows is held within bounds") {
   CHECK(after(F::mask_rows, 1, -2) != "");
   CHECK(after(F::logprob_rows, 0, 2) == "logprobRows[0] is 2, expected 0 to 1");
   CHECK(after(F::logprob_rows, 0, -1) != "");
+  CHECK(after(F::copy_sources, 1, 3) == "copySources[1] is 3, expected 0 to 2");
+  CHECK(after(F::copy_sources, 0, -1) != "");
+  CHECK(after(F::copy_destinations, 0, 3) == "copyDestinations[0] is 3, expected 0 to 2");
+  CHECK(after(F::copy_destinations, 1, -1) != "");
   CHECK(after(F::block_tables, 8, 3) == "half T: block 0 of sequence 0 (table row 2) is 3, expected 0 to 2");
   CHECK(after(F::block_tables, 9, -1) != "");
   CHECK(after(F::block_tables, 10, 1000) == "");  // beyond every context: nobody follows it
+}
+
+TEST_CASE("batch: copies that race for a block are refused, whatever their order") {
+  CHECK(after(F::copy_destinations, 1, 2) == "batch: block 2 is written twice by copies");
+  CHECK(after(F::copy_sources, 1, 0) == "batch: block 0 is both read and written by copies");
+  CHECK(after(F::copy_sources, 0, 2) == "batch: block 2 is both read and written by copies");
+  const auto b = good();
+  b->data(F::counts)[static_cast<int>(Axis::C)] = 1;
+  b->data(F::copy_destinations)[1] = 2;  // beyond the count
+  CHECK(validate(*b, limits()).ok());
+  const std::vector<int32_t> order(b->data(F::copy_destinations), b->data(F::copy_destinations) + 2);
+  CHECK(order == std::vector<int32_t>{2, 2});  // the checks sort a copy
 }
 
 TEST_CASE("batch: numbers beyond the counts, and fields nobody reads, do not matter") {

@@ -23,7 +23,8 @@ constexpr BatchCapacity kCapacity = {.max_rows = 8,
                                      .max_blocks_per_seq = 4,
                                      .num_layers = 1,
                                      .vocab_size = 10,
-                                     .max_top_logprobs = 3};
+                                     .max_top_logprobs = 3,
+                                     .max_copies = 2};
 
 // Everything that a load makes, in its order.
 struct Loaded {

@@ -120,8 +120,8 @@ TEST_CASE("index checks: block copies may not race") {
   CHECK(copy({0, 0}, {1, 2}) == "");
   CHECK(copy({0, 6}, {1, 2}) == "copy_blocks: from[1] is 6, expected 0 to 5");
   CHECK(copy({0, 1}, {2, -1}) == "copy_blocks: to[1] is -1, expected 0 to 5");
-  CHECK(copy({0, 1}, {2, 2}) == "copy_blocks: to names block 2 twice");
-  CHECK(copy({0, 1}, {1, 2}) == "copy_blocks: block 1 is both read and written");
+  CHECK(copy({0, 1}, {2, 2}) == "copy_blocks: block 2 is written twice by copies");
+  CHECK(copy({0, 1}, {1, 2}) == "copy_blocks: block 1 is both read and written by copies");
 }
 
 TEST_CASE("index checks: every number that attention follows") {

@@ -21,7 +21,8 @@ constexpr BatchCapacity kCapacity = {.max_rows = 6,
                                      .max_blocks_per_seq = 1,
                                      .num_layers = 1,
                                      .vocab_size = kVocab,
-                                     .max_top_logprobs = kTop};
+                                     .max_top_logprobs = kTop,
+                                     .max_copies = 1};
 
 // A model whose token i has row i of `logits` as its logits.
 struct SamplingModel : ProgramSketch {

@@ -25,7 +25,8 @@ constexpr BatchCapacity kCapacity = {.max_rows = 8,
                                      .max_blocks_per_seq = 4,
                                      .num_layers = 2,
                                      .vocab_size = 70,
-                                     .max_top_logprobs = 3};
+                                     .max_top_logprobs = 3,
+                                     .max_copies = 2};
 constexpr int64_t kWidth = 6;
 
 // A model of two layers, the first on T, the second on S; the tensors by name.
@@ -104,6 +105,33 @@ TEST_CASE("program: ops without rows are skipped, and rows may come back") {
   CHECK(fake(*m.device).ops.size() == 2);
   run(*program, *five_rows());
   CHECK(fake(*m.device).ops.size() == 6);
+}
+
+TEST_CASE("program: block copies run on their own axis, before rows, and are held against the pool") {
+  Model m;
+  const auto pool = KvPool::create(m.device, 5, {{1, 4, DType::f32, KvScales::none, {}, {}}});
+  const int32_t caches = m.add(std::vector<CacheRef>{{pool, 0}});
+  m.op("copy_blocks", {{"from", m.add(F::copy_sources)}, {"to", m.add(F::copy_destinations)}, {"caches", caches}});
+  m.two_layers();
+  const auto program = m.make();
+  CHECK(program->limits().num_blocks == 5);
+  const auto batch = five_rows();
+  run(*program, *batch);
+  CHECK(fake(*m.device).ops.size() == 4);
+  set(*batch, F::counts, {5, 1, 1, 2, 1, 0, 2});
+  set(*batch, F::copy_sources, {4, 4});
+  set(*batch, F::copy_destinations, {1, 0});
+  fake(*m.device).ops.clear();
+  run(*program, *batch);
+  REQUIRE(fake(*m.device).ops.size() == 5);
+  CHECK(fake(*m.device).ops[0].kind == OpKind::copy_blocks);
+  CHECK(fake(*m.device).ops[0].rows == 2);
+  fake(*m.device).ops.clear();
+  for (const int32_t bad : {5, -1, 0, 4}) {
+    batch->data(F::copy_destinations)[0] = bad;
+    CHECK(run_code(*program, *batch) == Code::internal);
+  }
+  CHECK(fake(*m.device).ops.empty());
 }
 
 TEST_CASE("program: two batches take turns, and each run reads its own") {

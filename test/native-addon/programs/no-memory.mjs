@@ -33,6 +33,7 @@ const capacity = {
   numLayers: 1,
   vocabSize: 5,
   maxTopLogprobs: 2,
+  maxCopies: 2,
 };
 writeFileSync(weights, '');
 truncateSync(weights, 192 * MiB);

@@ -15,6 +15,7 @@ const capacity = {
   numLayers: 1,
   vocabSize: 5,
   maxTopLogprobs: 2,
+  maxCopies: 2,
 };
 
 function sumProgram(addon, device, repeats) {
