@@ -131,7 +131,7 @@ export class BlockManager {
   /**
    * Lets the blocks that became full be found, after a step that computed positions [from, to) has succeeded.
    * @param tokens of the sequence, at least the first `to`
-   * @param root the one that the table was admitted with
+   * @param root where its chain begins; the one that the table was admitted with, if that was not 0
    */
   register(table: BlockTable, tokens: Int32Array, from: number, to: number, root: number): void {
     const { cache } = this;

@@ -86,8 +86,7 @@ export class Sequence {
     this.scoring = options.scoring ?? null;
     this.logprobs = options.logprobs ?? false;
     this.priority = options.priority ?? 0;
-    // Rows that are scored have to be computed.
-    this.root = this.scoring === null ? (options.root ?? 0) : 0;
+    this.root = options.root ?? 0;
     this.group = options.group ?? null;
     this.group?.members.push(this);
     this.fullDepth = (options.fullDepth ?? false) || this.scoring !== null;

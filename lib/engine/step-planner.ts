@@ -201,7 +201,9 @@ export class StepPlanner {
   private admit(plan: StepPlan, sequence: Sequence): boolean {
     const { lists, blocks } = this;
     if (lists.numFreeSlots === 0) return false;
-    const { table, tokens, length, root } = sequence;
+    const { table, tokens, length } = sequence;
+    // Rows that are scored have to be computed.
+    const root = sequence.scoring === null ? sequence.root : 0;
     // A spare block for each running sequence: without them the newcomer would soon be thrown out again. One that has
     // just been thrown out needs more than it gave, so it does not come back in the same step.
     const spare = lists.running.length;

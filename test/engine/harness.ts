@@ -44,7 +44,7 @@ const config = fakeConfig(97, []);
 
 /** A scheduler with a model in the shape of the fake's. */
 export function makeScheduler(numBlocks: number, limits: Partial<SchedulerLimits> = {}) {
-  const blocks = new BlockManager(numBlocks);
+  const blocks = new BlockManager(numBlocks, { prefixCaching: true });
   const scheduler = new Scheduler(
     config,
     {
