@@ -228,6 +228,7 @@ export class BlockManager {
         counted[block]!++;
       }
     }
+    this.checkCache(tables, counted);
     const idle = new Uint8Array(this.numBlocks);
     const markIdle = (list: ArrayLike<number>, count: number, name: string) => {
       for (let i = 0; i < count; i++) {
@@ -250,7 +251,6 @@ export class BlockManager {
         throw defect(`block ${block} is held ${counted[block]} times and ${idle[block] === 1 ? '' : 'not '}free`);
       }
     }
-    this.checkCache(tables, counted);
   }
 
   private checkCache(tables: readonly BlockTable[], counted: Int32Array): void {
