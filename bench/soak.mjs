@@ -9,11 +9,10 @@
 //     1 KiB). The sums are in `bounds`. A quick run resolves less: 12 MiB are 200 KiB per life of 60.
 
 import { parseArgs } from 'node:util';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { Engine } from '../dist/index.js';
 import { native } from '../dist/native/load.js';
+import { KiB, MiB, seeded, turns, Watch } from './soak-watch.mjs';
 
 const { values: args } = parseArgs({
   options: {
@@ -27,15 +26,11 @@ const numEngines = Number(args.engines ?? (args.quick ? 60 : 500));
 const numRequests = Number(args.requests ?? (args.quick ? 600 : 5000));
 const seed = Number(args.seed ?? Date.now() % 1_000_000);
 
-const KiB = 2 ** 10;
-const MiB = 2 ** 20;
 /** Allowed growth: a fixed sum, and one per life or request. */
 const bounds = {
   engines: { outside: [12 * MiB, 8 * KiB], heap: [2 * MiB, 2 * KiB] },
   requests: { outside: [4 * MiB, 0.5 * KiB], heap: [1 * MiB, 0.25 * KiB] },
 };
-/** A life or a request that takes longer hangs; alone they take well under a second. */
-const hangMs = 60_000;
 const numCheckpoints = 10;
 const warmUpLives = 40;
 
@@ -43,48 +38,9 @@ const model = 'embedded:swiftkv-50-g4';
 const options = { threads: 2, maxModelLen: 128, kvCacheBytes: 256 * KiB, maxBatchRows: 64, maxSequences: 4 };
 const expectedCodes = new Set(['ERR_ABORTED', 'ERR_DISPOSED']);
 
-setFlagsFromString('--expose-gc');
-const gc = runInNewContext('gc');
-const failures = [];
-let unhandled = 0;
-let hangs = 0;
-process.on('unhandledRejection', (error) => {
-  unhandled++;
-  failures.push(`unhandled rejection: ${error?.stack ?? error}`);
-});
-
-let state = seed >>> 0;
-/** mulberry32, in [0, 1). */
-function random() {
-  state = (state + 0x6d2b79f5) >>> 0;
-  let t = Math.imul(state ^ (state >>> 15), state | 1);
-  t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-  return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-}
-const integer = (from, to) => from + Math.floor(random() * (to - from + 1));
-const turns = async (count) => {
-  for (let i = 0; i < count; i++) await new Promise(setImmediate);
-};
-
-/** A promise that must settle: in time, and with nothing but success or an expected code. */
-async function watched(what, promise) {
-  let timer;
-  const late = new Promise((resolve) => {
-    timer = setTimeout(resolve, hangMs, 'late');
-  });
-  const outcome = promise.then(
-    () => 'done',
-    (error) => {
-      if (!expectedCodes.has(error?.code)) failures.push(`${what}: ${error?.stack ?? error}`);
-      return 'failed';
-    },
-  );
-  if ((await Promise.race([outcome, late])) === 'late') {
-    hangs++;
-    failures.push(`${what}: still there after ${hangMs / 1000} s`);
-  }
-  clearTimeout(timer);
-}
+const watch = new Watch();
+const { random, integer } = seeded(seed);
+const watched = (what, promise) => watch.settles(what, promise, expectedCodes);
 
 const request = (more = {}) => ({
   tokenIds: Array.from({ length: integer(1, 80) }, () => integer(0, 250)),
@@ -125,7 +81,7 @@ async function live() {
   if (random() < 0.3) ends.push(engine.dispose());
   await Promise.all([...ends, ...work]);
   const held = engine.memory().engine.total;
-  if (held !== 0) failures.push(`a disposed engine holds ${held} bytes: ${JSON.stringify(engine.memory().engine)}`);
+  if (held !== 0) watch.fail(`a disposed engine holds ${held} bytes: ${JSON.stringify(engine.memory().engine)}`);
 }
 
 /** One life on a worker thread, terminated in every second one. */
@@ -146,42 +102,7 @@ async function liveInWorker() {
     return;
   }
   await exit;
-  if (messages.at(-1) !== 0) failures.push(`a worker's disposed engine holds ${messages.at(-1)} bytes`);
-}
-
-async function checkpoint(name, done, rows) {
-  // Twice, with turns between: finalizers run after the first collection.
-  gc();
-  await turns(5);
-  gc();
-  const { rss, heapTotal, heapUsed } = process.memoryUsage();
-  const row = { done, heap: heapUsed, outside: rss - heapTotal, native: native().memory().total };
-  rows.push(row);
-  const shown = [done, (row.heap / MiB).toFixed(1), (row.outside / MiB).toFixed(1), row.native, unhandled, hangs];
-  const seconds = ((performance.now() - start) / 1000).toFixed(1);
-  console.log([name, ...shown, seconds].map((cell) => String(cell).padStart(12)).join(''));
-}
-
-/** The median of the slopes between all pairs of points. */
-function slope(rows, what) {
-  const slopes = rows.flatMap((a, i) => rows.slice(i + 1).map((b) => (b[what] - a[what]) / (b.done - a.done)));
-  return slopes.sort((a, b) => a - b)[slopes.length >> 1];
-}
-
-function judge(name, rows, bound) {
-  const settled = rows.slice(Math.round(0.3 * numCheckpoints));
-  const count = settled.at(-1).done - settled[0].done;
-  for (const what of ['outside', 'heap']) {
-    const each = slope(settled, what);
-    const allowed = bound[what][0] + bound[what][1] * count;
-    const leaks = each * count > allowed;
-    console.log(
-      `${name}: ${what === 'heap' ? 'JS heap' : 'RSS outside the heap'} grew by ${(each / KiB).toFixed(2)} KiB each, ` +
-        `${((each * count) / MiB).toFixed(1)} MiB over ${count}, ${(allowed / MiB).toFixed(1)} MiB allowed: ` +
-        `${leaks ? 'a leak' : 'no leak'}`,
-    );
-    if (leaks) failures.push(`${name}: ${what} grew by ${each} bytes each`);
-  }
+  if (messages.at(-1) !== 0) watch.fail(`a worker's disposed engine holds ${messages.at(-1)} bytes`);
 }
 
 /** Some lives at once, on one thread or on several. */
@@ -195,15 +116,15 @@ async function soakEngines() {
   for (let i = 0; i < warmUpLives; i++) await Promise.all(someLives().map((life) => watched('warm-up', life)));
   const rows = [];
   for (let i = 0; i < numEngines; ) {
-    if (i >= (rows.length * numEngines) / numCheckpoints) await checkpoint('engines', i, rows);
+    if (i >= (rows.length * numEngines) / numCheckpoints) await watch.checkpoint('engines', i, rows);
     const lives = someLives();
     await Promise.all(lives.map((life) => watched(`life ${i}`, life)));
     i += lives.length;
     const { total } = native().memory();
-    if (total !== 0) failures.push(`${total} bytes are held after life ${i}`);
+    if (total !== 0) watch.fail(`${total} bytes are held after life ${i}`);
   }
-  await checkpoint('engines', numEngines, rows);
-  judge('engines', rows, bounds.engines);
+  await watch.checkpoint('engines', numEngines, rows);
+  watch.judgeGrowth('engines', rows, bounds.engines);
 }
 
 /** Aborted requests give their blocks back with the end of the step that reads them. */
@@ -215,7 +136,7 @@ async function soakRequests() {
   const rows = [];
   const engine = await Engine.load(model, options);
   const before = JSON.stringify(engine.memory().engine);
-  await checkpoint('requests', 0, rows);
+  await watch.checkpoint('requests', 0, rows);
   for (let done = 0; done < numRequests; ) {
     let left = Math.min(Math.ceil(numRequests / numCheckpoints), numRequests - done);
     done += left;
@@ -224,27 +145,17 @@ async function soakRequests() {
     };
     await Promise.all(Array.from({ length: 8 }, client));
     await watched('the blocks of ended requests', freed(engine));
-    await checkpoint('requests', done, rows);
-    if (JSON.stringify(engine.memory().engine) !== before) failures.push(`native memory changed: ${before}`);
+    await watch.checkpoint('requests', done, rows);
+    if (JSON.stringify(engine.memory().engine) !== before) watch.fail(`native memory changed: ${before}`);
   }
-  judge('requests', rows, bounds.requests);
+  watch.judgeGrowth('requests', rows, bounds.requests);
   await engine.dispose();
-  if (native().memory().total !== 0) failures.push(`${native().memory().total} bytes are held at the end`);
+  if (native().memory().total !== 0) watch.fail(`${native().memory().total} bytes are held at the end`);
 }
 
-const start = performance.now();
 console.log(`${numEngines} lives and ${numRequests} requests, seed ${seed}; bytes in MiB, native in bytes`);
-console.log(
-  ['', 'done', 'JS heap', 'RSS-heap', 'native', 'unhandled', 'hangs', 'seconds']
-    .map((cell) => cell.padStart(12))
-    .join(''),
-);
+watch.printHeader();
 await soakEngines();
 await soakRequests();
 await turns(50);
-console.log(
-  `unhandled rejections ${unhandled}, hangs ${hangs}, failures ${failures.length}, ` +
-    `${((performance.now() - start) / 1000).toFixed(1)} s`,
-);
-for (const failure of failures.slice(0, 20)) console.error(failure);
-process.exit(failures.length === 0 ? 0 : 1);
+watch.exit();
