@@ -60,8 +60,8 @@ export function nextToken(
   vocabSize: number,
   mask: Uint32Array | null = null,
 ): number {
-  const random =
-    sampler.temperature === 0 ? hash : mix(mix(hash, Number(sampler.seed & 0x7fffffffn)), outputPosition + 7);
+  const key = Number(sampler.seed & 0x7fffffffn) + 1_000_003 * sampler.choice;
+  const random = sampler.temperature === 0 ? hash : mix(mix(hash, key), outputPosition + 7);
   for (let i = 0; i < vocabSize; i++) {
     const id = (random + i) % vocabSize;
     if (allows(sampler, mask, outputPosition, id)) return id;
