@@ -165,11 +165,14 @@ export class Scheduler {
     this.endStep();
   }
 
-  /** Ends a step that failed: every sequence in it fails. */
+  /** Ends a step that failed: every sequence in it fails, and those whose blocks it was to copy are computed again. */
   fail(plan: StepPlan): void {
     for (let i = 0; i < plan.size; i++) {
       const sequence = plan.items[i]!.sequence;
       if (sequence.state === 'running') this.lists.end(sequence, 'failed');
+    }
+    for (const sequence of plan.copyOwners) {
+      if (sequence.state === 'running') this.lists.preempt(sequence);
     }
     this.endStep();
   }

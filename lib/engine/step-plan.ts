@@ -35,6 +35,8 @@ export class StepPlan {
   readonly copySources: Int32Array;
   readonly copyDestinations: Int32Array;
   numCopies = 0;
+  /** Whose blocks the copies fill; they may have no rows in the step. */
+  readonly copyOwners: Sequence[] = [];
 
   /** `maxCopies`: of the batches that the plan is written into. */
   constructor(maxCopies: number) {
@@ -42,8 +44,9 @@ export class StepPlan {
     this.copyDestinations = new Int32Array(maxCopies);
   }
 
-  /** The step copies a block, in every cache. No destination may be that of another copy, or a source. */
-  addCopy(source: number, destination: number): void {
+  /** The step copies a block for a sequence, in every cache. No destination may be that of another copy, or a source. */
+  addCopy(source: number, destination: number, owner: Sequence): void {
+    this.copyOwners.push(owner);
     this.copySources[this.numCopies] = source;
     this.copyDestinations[this.numCopies++] = destination;
   }
@@ -51,6 +54,7 @@ export class StepPlan {
   reset(): void {
     this.size = 0;
     this.numCopies = 0;
+    this.copyOwners.length = 0;
     this.rows = 0;
     this.logitRows = 0;
     this.scoredRows = 0;

@@ -214,7 +214,7 @@ export class StepPlanner {
         : blocks.tryFork(table, relative.table, length, spare);
     if (computed < 0) return false;
     const part = computed >> 4;
-    if ((computed & 15) !== 0) plan.addCopy(relative!.table.blocks[part]!, table.blocks[part]!);
+    if ((computed & 15) !== 0) plan.addCopy(relative!.table.blocks[part]!, table.blocks[part]!, sequence);
     lists.start(sequence, computed);
     return true;
   }

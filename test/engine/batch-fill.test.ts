@@ -94,7 +94,7 @@ describe('BatchWriter', () => {
     const write = (copies: readonly (readonly [number, number])[]) => {
       plan.reset();
       plan.add(s, 1);
-      for (const [source, destination] of copies) plan.addCopy(source, destination);
+      for (const [source, destination] of copies) plan.addCopy(source, destination, s);
       plan.seal();
       writer.write(plan);
       const pairs = Array.from({ length: batch.counts[6]! }, (_, i) => [

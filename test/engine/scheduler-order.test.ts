@@ -271,6 +271,25 @@ describe('answers to one prompt', () => {
       expect(blocks.numFree).toBe(64);
     }
   });
+
+  it('start again when the step that was to copy their block failed, even if they had no row in it', () => {
+    const { scheduler, blocks } = makeScheduler(64, { maxLogitRows: 1 });
+    scheduler.add(sequence(10, 20));
+    step(scheduler);
+    const group = new SequenceGroup();
+    const [a, b] = [0, 1].map(() => sequence(41, 3, { group, priority: 1 })) as [Sequence, Sequence];
+    scheduler.add(a, b);
+    stepsUntil(scheduler, () => a.numOutput > 0, 3);
+    const plan = scheduler.schedule()!;
+    expect([plan.numCopies, plan.size, plan.items[0]!.sequence]).toEqual([1, 1, a]);
+    expect(b.state).toBe('running');
+    scheduler.fail(plan);
+    scheduler.checkIntegrity();
+    expect([a.state, b.state, b.numComputed]).toEqual(['failed', 'waiting', 0]);
+    stepsUntil(scheduler, finished(b), 10);
+    expect(b.rowLayersRun + b.rowLayersSkipped).toBeGreaterThan(0);
+    expect(blocks.numFree).toBe(63);
+  });
 });
 
 describe('a full queue', () => {
