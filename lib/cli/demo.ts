@@ -8,11 +8,11 @@ import { SwiftKVError } from '../errors.ts';
 import { proseFile, resolveModel } from '../model/embedded.ts';
 import { type Answer, compare, type Variant } from './demo/compare.ts';
 import { type DemoDocument, makeDocument } from './demo/document.ts';
-import { seededRandom } from './demo/random.ts';
 import { printAnswers, printSummary } from './demo/report.ts';
 import { reportError, withInterrupt } from './exit.ts';
 import { readPrompt } from './generate.ts';
 import { positiveInteger } from './model-options.ts';
+import { seededRandom } from './random.ts';
 
 const variants: Variant[] = [
   { name: 'base', model: 'embedded:base', kvCacheDtype: 'bf16' },

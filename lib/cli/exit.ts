@@ -3,8 +3,8 @@
 import { CommanderError } from 'commander';
 import { SwiftKVError } from '../errors.ts';
 
-/** 0: done. 1: the work failed. 2: the command line is wrong. 130: interrupted (128 + SIGINT). */
-export const exitCodes = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
+/** 0: done. 1: the work failed. 2: the command line is wrong. 3: `bench compare` found worse figures. 130: interrupted (128 + SIGINT). */
+export const exitCodes = { ok: 0, failed: 1, usage: 2, worse: 3, interrupted: 130 } as const;
 
 /** Prints what the user needs of an error to stderr and says the exit code. Defects keep their stack. */
 export function reportError(error: unknown, stream: NodeJS.WritableStream = process.stderr): number {

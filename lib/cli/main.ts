@@ -42,7 +42,7 @@ Examples:
   cat document.txt | swiftkv generate DIR --max-tokens 100 --stats
   swiftkv eval embedded:base embedded:swiftkv-50 --perplexity embedded:heldout --exact embedded:recall --every 3
 
-Exit codes: 0 done, 1 failed, 2 wrong command line, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong command line, 3 worse figures (bench compare), 130 interrupted.
 `,
 );
 

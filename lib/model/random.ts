@@ -28,7 +28,10 @@ type Shape = Pick<
   | 'maxPositions'
 >;
 
-/** By name; published shapes, and the shape of the embedded base. */
+/**
+ * By name: published shapes; Llama-3.2-1B at half its width with a smaller vocabulary, which is large enough that kernels
+ * take nearly all time and small enough that a load of requests takes seconds; the shape of the embedded base.
+ */
 export const randomShapes: Readonly<Record<string, Shape>> = {
   'llama-3.2-1b': {
     vocabSize: 128_256,
@@ -52,6 +55,18 @@ export const randomShapes: Readonly<Record<string, Shape>> = {
     headDim: 128,
     rope: llama3Rope(8),
     tieWordEmbeddings: false,
+    maxPositions: 131_072,
+  },
+  'llama-276m': {
+    vocabSize: 32_000,
+    hiddenSize: 1024,
+    intermediateSize: 4096,
+    numLayers: 16,
+    numHeads: 16,
+    numKvHeads: 4,
+    headDim: 64,
+    rope: llama3Rope(32),
+    tieWordEmbeddings: true,
     maxPositions: 131_072,
   },
   embedded: {

@@ -1,6 +1,6 @@
 // The commands as a user runs them, with so little time that nothing can be said about speed.
 
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -164,6 +164,61 @@ const pick = (r: object) => {
   return [variant, group];
 };
 
+describe('bench throughput', () => {
+  const small = ['--requests', '5', '--input', '24', '--output', '6', '--rounds', '2'];
+
+  it('sends requests at loads to variants in turns, counts exactly, and can be compared with itself', async () => {
+    const file = join(folder, 'throughput.json');
+    const run = await swiftkv([
+      ...['bench', 'throughput', 'random:embedded', '--variants', 'plain,kv50%/4+cache=fp8', ...small],
+      ...['--offline', '--concurrency', '1', '--rate-fraction', '0.8', '--objective', 'e2e=60000', '--json', file],
+    ]);
+    expect(run).toMatchObject({ code: 0 });
+    const { results, environment, saturation, leftOut } = JSON.parse(await readFile(file, 'utf8'));
+    expect(leftOut).toEqual([]);
+    expect(environment).toMatchObject({
+      command: 'bench throughput',
+      flags: { requests: 5, prefixCaching: false, objective: { e2e: 60_000 } },
+    });
+    expect(results.map((r: { load: string; variant: string }) => [r.load, r.variant])).toEqual(
+      ['all at once', '1 at a time', '0.8 of saturation'].flatMap((load) => [
+        [load, 'plain'],
+        [load, 'kv50%/4+cache=fp8'],
+      ]),
+    );
+    for (const r of results) {
+      const { figures, promptTokens, completionTokens } = r;
+      expect(r).toMatchObject({ requests: 5, fitSequences: expect.any(Number), environment });
+      const tokens = figures.combinedTokensPerSecond.rounds.map(
+        (rate: number, i: number) => rate * figures.seconds.rounds[i],
+      );
+      for (const n of tokens) expect(n).toBeCloseTo(promptTokens + completionTokens, 6);
+      expect(figures.goodShare).toMatchObject({ median: 1, rounds: [1, 1] });
+      expect(figures.prefixHitTokens.median).toBe(0);
+      expect(figures.ttftP99Ms.median).toBeGreaterThanOrEqual(figures.ttftP50Ms.median);
+      expect(figures.e2eP50Ms.median).toBeGreaterThan(figures.ttftP50Ms.median);
+      if (r.variant === 'plain') expect(r.ratio).toEqual({ median: 1, min: 1, max: 1 });
+      expect(r.rate).toBe(r.kind === 'fraction' ? 0.8 * saturation : null);
+      if (r.kind === 'fraction') expect(r.flopRatio).toBeNull();
+      else expect(r.flopRatio > 1).toBe(r.variant !== 'plain');
+    }
+    expect(saturation).toBe(results[0].figures.requestsPerSecond.median);
+    const same = await swiftkv(['bench', 'compare', file, file]);
+    expect(same).toMatchObject({ code: 0, stdout: expect.stringMatching(/0 worse, 0 better/) });
+  });
+
+  it('reads requests from a file, texts of a model and token ids', async () => {
+    const file = join(folder, 'requests.jsonl');
+    await writeFile(file, '{"prompt":"Once upon a time","maxTokens":3}\n{"tokenIds":[5,6,7],"maxTokens":2}\n');
+    const flags = ['--workload', 'jsonl', '--file', file, '--rounds', '1', '--json', '-'];
+    const run = await swiftkv(['bench', 'throughput', 'embedded:swiftkv-50', ...flags]);
+    const [result] = JSON.parse(run.stdout).results;
+    expect(result).toMatchObject({ variant: 'plain', requests: 2, completionTokens: 5 });
+    const random = await swiftkv(['bench', 'throughput', 'random:embedded', ...flags]);
+    expect(random).toMatchObject({ code: 1, stderr: expect.stringMatching(/tokenIds.*ERR_NO_TOKENIZER/) });
+  });
+});
+
 describe('errors are one line and say what was expected', () => {
   const cases: [string, string[], number, RegExp][] = [
     ['an op that does not exist', ['kernels', '--filter', 'conv'], 1, /beginnings of embed, .* received conv/],
@@ -183,6 +238,16 @@ describe('errors are one line and say what was expected', () => {
     ['a model that is not there', ['latency', '/no/such/model'], 1, /ERR_MODEL_NOT_FOUND/],
     ['more context than the model has', ['latency', 'embedded:base', '--depth', '2048'], 1, /maxModelLen|2048/],
     ['a depth below 0', ['latency', '--depth', '-1'], 2, /integers >= 0/],
+    ['no file of requests', ['throughput', '--workload', 'jsonl'], 1, /--file FILE.*ERR_INVALID_ARGUMENT/],
+    ['a rate of nothing', ['throughput', '--rate', '0'], 2, /numbers above 0/],
+    ['an objective without a name', ['throughput', '--objective', '5'], 2, /ttft=MS/],
+    ['a spread that leaves nothing', ['throughput', '--spread', '1'], 2, /less than 1/],
+    [
+      'a cache without room for one request',
+      ['throughput', 'random:embedded', '--variants', 'plain', '--kv-cache-bytes', '1MiB'],
+      1,
+      /ERR_CACHE_TOO_SMALL/,
+    ],
     ['a benchmark that does not exist', ['frobnicate'], 2, /unknown command/],
     [
       'a file that cannot be written',
@@ -204,6 +269,8 @@ it('prints help with examples', async () => {
     ['bench', '--help'],
     ['bench', 'kernels', '--help'],
     ['bench', 'latency', '--help'],
+    ['bench', 'throughput', '--help'],
+    ['bench', 'compare', '--help'],
   ]) {
     const run = await swiftkv(args);
     expect(run).toMatchObject({ code: 0, stderr: '' });

@@ -41,12 +41,16 @@ export function benchEnvironment(
 }
 
 export function describeEnvironment(e: BenchEnvironment): string {
-  const given = Object.entries(e.flags).map(
-    ([name, value]) => `${name}=${Array.isArray(value) ? value.join(',') : value}`,
-  );
+  const given = Object.entries(e.flags).map(([name, value]) => `${name}=${written(value)}`);
   return (
     `swiftkv ${e.swiftkv}, Node ${e.node}, ${e.platform}, ${e.cpu}, kernels ${e.isa}, ` +
     `${e.threads} thread(s) of ${e.affinity}${e.quota === null ? '' : `, quota ${e.quota}`}\n` +
     `${e.command} ${given.join(' ')}`
   );
+}
+
+function written(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return String(value);
+  const parts = Array.isArray(value) ? value : Object.entries(value).map(([name, part]) => `${name}=${part}`);
+  return parts.join(',');
 }

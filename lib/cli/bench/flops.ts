@@ -56,6 +56,12 @@ export function decodeFlops(c: FlopShape, depth: number): number {
   return prefillFlops(c, 1, depth);
 }
 
+/** A whole request: a prompt of `prompt` tokens, and an answer of `answer` of which the last is not fed back. */
+export function requestFlops(c: FlopShape, prompt: number, answer: number): number {
+  // FLOPs of a token are linear in its depth: the middle one stands for all.
+  return prefillFlops(c, prompt) + (answer - 1) * decodeFlops(c, prompt + (answer - 2) / 2);
+}
+
 function headFlops(c: FlopShape): number {
   return 2 * c.hiddenSize * c.vocabSize;
 }

@@ -2,10 +2,10 @@
 
 import { formatBytes, formatCount } from '../table.ts';
 import { formatShare } from './cpu-share.ts';
-import type { LeftOut } from './latency-groups.ts';
 import type { LatencyResult } from './latency-result.ts';
 import type { Column } from './output.ts';
 import { median, relativeSpread } from './statistics.ts';
+import type { LeftOut } from './variant-groups.ts';
 
 const ratio = (value: number | null) => (value === null ? '' : `${value.toFixed(2)}x`);
 

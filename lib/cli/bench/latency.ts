@@ -11,8 +11,7 @@ import { othersShare, readCpu } from './cpu-share.ts';
 import { benchEnvironment, describeEnvironment } from './environment.ts';
 import { weightDTypes as products } from './kernel-case.ts';
 import { type LatencyTest, latencyTests, positionsOf, testName } from './latency-grid.ts';
-import { forEachGroup } from './latency-groups.ts';
-import type { LatencyModel, RequestMeasures } from './latency-model.ts';
+import { LatencyModel, type RequestMeasures } from './latency-model.ts';
 import { latencyColumns, latencyLegend } from './latency-report.ts';
 import { type LatencyResult, type Limits, latencyResult } from './latency-result.ts';
 import { defaultFixedVariants, defaultVariants, type Variant, variantsOf } from './latency-variants.ts';
@@ -21,6 +20,7 @@ import { integerList, listOption, nameList, sizeOption } from './options.ts';
 import { note, type OutputFlags, renderTable, status, writeJson } from './output.ts';
 import { type Watched, watch } from './quiet.ts';
 import { median } from './statistics.ts';
+import { forEachGroup } from './variant-groups.ts';
 
 export interface LatencyFlags extends OutputFlags {
   pp: number[];
@@ -107,14 +107,12 @@ async function benchLatency(models: readonly string[], flags: LatencyFlags, sign
   note(describeEnvironment(environment));
   using meter = await Meter.open(device, flags.rotate);
   const results: LatencyResult[] = [];
-  const load = {
-    ...chosen,
-    memoryBytes,
-    signal,
-    maxModelLen: Math.max(warmUp.prompt + warmUp.answer, ...tests.map(positionsOf)),
-    onLoad: ({ source }: Variant) => status(`loading ${source}`),
+  const maxModelLen = Math.max(warmUp.prompt + warmUp.answer, ...tests.map(positionsOf));
+  const load = (variant: Variant) => {
+    status(`loading ${variant.source}`);
+    return LatencyModel.load(variant, { ...chosen, signal, maxModelLen });
   };
-  const leftOut = await forEachGroup(variants, load, async (group, number) => {
+  const leftOut = await forEachGroup(variants, { memoryBytes, load }, async (group, number) => {
     results.push(...(await measureGroup(group, number, tests, meter, flags)));
   });
   status('');

@@ -2,7 +2,7 @@
 // data of the embedded models: from the part of the name space that their training never saw.
 
 import { createHash } from 'node:crypto';
-import type { Random } from './random.ts';
+import type { Random } from '../random.ts';
 
 export interface Question {
   question: string;

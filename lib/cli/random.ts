@@ -1,4 +1,4 @@
-// Seeded choices for demonstrations: the same seed, the same document.
+// Seeded choices for demonstrations and loads: the same seed, the same choices.
 
 export interface Random {
   /** In [0, 1). */
@@ -9,7 +9,7 @@ export interface Random {
   shuffle<T>(values: readonly T[]): T[];
 }
 
-/** Mulberry32: 32 bits of state are plenty to draw a document. */
+/** Mulberry32: 32 bits of state are plenty to draw a document or a load. */
 export function seededRandom(seed: number): Random {
   let state = seed >>> 0;
   const next = () => {

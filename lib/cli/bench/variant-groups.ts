@@ -2,8 +2,15 @@
 // that every ratio is of one run.
 
 import { SwiftKVError } from '../../errors.ts';
-import { type LatencyLoadOptions, LatencyModel } from './latency-model.ts';
+import type { ModelInfo } from '../../model/model-info.ts';
 import type { Variant } from './latency-variants.ts';
+
+/** What was loaded of a variant. */
+export interface LoadedVariant {
+  readonly variant: Variant;
+  info(): ModelInfo;
+  dispose(): Promise<void>;
+}
 
 export interface LeftOut {
   model: string;
@@ -11,10 +18,10 @@ export interface LeftOut {
   reason: string;
 }
 
-export interface GroupOptions extends LatencyLoadOptions {
+export interface GroupOptions<Loaded extends LoadedVariant> {
   /** Bytes that the models of a group take together at most. */
   memoryBytes: number;
-  onLoad: (variant: Variant) => void;
+  load: (variant: Variant) => Promise<Loaded>;
 }
 
 /**
@@ -22,16 +29,15 @@ export interface GroupOptions extends LatencyLoadOptions {
  * @returns the variants that did not fit beside the first one
  * @throws when the first variant cannot be loaded, or another for a reason other than memory
  */
-export async function forEachGroup(
+export async function forEachGroup<Loaded extends LoadedVariant>(
   variants: readonly Variant[],
-  options: GroupOptions,
-  measure: (models: readonly LatencyModel[], group: number) => Promise<void>,
+  options: GroupOptions<Loaded>,
+  measure: (models: readonly Loaded[], group: number) => Promise<void>,
 ): Promise<LeftOut[]> {
   const leftOut: LeftOut[] = [];
   const [first, ...waiting] = variants;
   if (first === undefined) return leftOut;
-  options.onLoad(first);
-  const base = await LatencyModel.load(first, options);
+  const base = await options.load(first);
   try {
     let group = 0;
     do {
@@ -52,10 +58,10 @@ export async function forEachGroup(
 }
 
 /** Takes variants from `waiting` while they fit; one that does not fit beside the base alone is left out. */
-async function fillGroup(
-  models: LatencyModel[],
+async function fillGroup<Loaded extends LoadedVariant>(
+  models: Loaded[],
   waiting: Variant[],
-  options: GroupOptions,
+  options: GroupOptions<Loaded>,
   leftOut: LeftOut[],
 ): Promise<void> {
   while (waiting.length > 0) {
@@ -66,9 +72,8 @@ async function fillGroup(
     if (!fits && models.length > 1) return;
     const variant = waiting[0]!;
     if (fits) {
-      options.onLoad(variant);
       try {
-        models.push(await LatencyModel.load(variant, options));
+        models.push(await options.load(variant));
         waiting.shift();
         continue;
       } catch (error) {
