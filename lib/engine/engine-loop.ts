@@ -1,11 +1,12 @@
 // Drives the runner: plan, write, run, apply, and tell listeners of step k while step k+1 runs. Runs while there is work.
 
-import { SwiftKVError, toSwiftKVError } from '../errors.ts';
+import { type ErrorCode, SwiftKVError, toSwiftKVError } from '../errors.ts';
 import type { ModelRunner, StepBatch } from '../model/runner.ts';
 import { noNumbers } from '../native/binding.ts';
 import { callTokenMask } from '../sampling/token-mask.ts';
 import { BatchWriter } from './batch-fill.ts';
 import type { Job } from './job.ts';
+import { EngineObserver } from './observer.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
 import type { PlanItem, StepPlan } from './step-plan.ts';
@@ -15,7 +16,7 @@ export type StepObserver = (plan: StepPlan, ms: number) => void;
 
 export class EngineLoop {
   onStep: StepObserver | null = null;
-  numSteps = 0;
+  readonly observer: EngineObserver;
 
   private readonly runner: ModelRunner;
   private readonly scheduler: Scheduler;
@@ -28,12 +29,14 @@ export class EngineLoop {
   /** The step in flight, until it is cancelled. */
   private current: StepPlan | null = null;
   private driving: Promise<void> | null = null;
+  private numRequests = 0;
   /** Why no more work is taken. */
   private closed: SwiftKVError | null = null;
 
   constructor(runner: ModelRunner, scheduler: Scheduler) {
     this.runner = runner;
     this.scheduler = scheduler;
+    this.observer = new EngineObserver(scheduler);
     this.writers = [new BatchWriter(runner.batches[0]), new BatchWriter(runner.batches[1])];
   }
 
@@ -43,28 +46,51 @@ export class EngineLoop {
    * @throws ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL, ERR_QUEUE_FULL, ERR_DISPOSED
    */
   submit(...jobs: Job[]): void {
-    if (this.closed !== null) throw this.closed;
-    this.scheduler.add(...jobs.map((job) => job.sequence));
-    for (const job of jobs) this.jobs.set(job.sequence, job);
+    try {
+      if (this.closed !== null) throw this.closed;
+      this.scheduler.add(...jobs.map((job) => job.sequence));
+    } catch (error) {
+      this.observer.rejected(jobs.length);
+      throw error;
+    }
+    const id = ++this.numRequests;
+    for (const [index, job] of jobs.entries()) {
+      this.jobs.set(job.sequence, job);
+      job.id = id;
+      job.index = index;
+      this.observer.queued(job);
+    }
     this.driving ??= this.drive();
   }
 
   /** The job gets no more tokens, after those of the step in flight, until `resume`. */
   pause(job: Job): void {
-    if (this.jobs.has(job.sequence)) this.scheduler.pause(job.sequence);
+    if (!this.jobs.has(job.sequence) || job.sequence.paused) return;
+    this.scheduler.pause(job.sequence);
+    this.observer.tell(job, 'paused');
   }
 
   resume(job: Job): void {
-    if (!this.jobs.has(job.sequence)) return;
+    if (!this.jobs.has(job.sequence) || !job.sequence.paused) return;
     this.scheduler.resume(job.sequence);
+    this.observer.tell(job, 'resumed');
     this.driving ??= this.drive();
   }
 
-  /** The job's listener is not called any more. A step in which nobody is left is stopped. */
-  abort(job: Job): void {
-    if (!this.jobs.delete(job.sequence)) return;
+  /**
+   * The job's listener is not called any more. A step in which nobody is left is stopped.
+   * @param code why
+   */
+  abort(job: Job, code: ErrorCode = 'ERR_ABORTED'): void {
+    if (this.remove(job)) this.observer.ended(job, 'aborted', code);
+  }
+
+  /** Takes a job out that has not ended. */
+  private remove(job: Job): boolean {
+    if (!this.jobs.delete(job.sequence)) return false;
     this.scheduler.abort(job.sequence);
     this.stopIdleStep();
+    return true;
   }
 
   /** The answer so far is the whole one: like `abort`, but the sequence is finished. */
@@ -72,6 +98,7 @@ export class EngineLoop {
     if (!this.jobs.delete(job.sequence)) return;
     job.endedAt = performance.now();
     this.scheduler.finish(job.sequence);
+    this.observer.ended(job, 'finished');
     this.stopIdleStep();
   }
 
@@ -89,7 +116,7 @@ export class EngineLoop {
   async close(error: SwiftKVError): Promise<void> {
     this.closed ??= error;
     for (const job of [...this.jobs.values()]) {
-      this.abort(job);
+      this.abort(job, this.closed.code);
       job.listener.onError(this.closed);
     }
     await this.driving;
@@ -100,7 +127,9 @@ export class EngineLoop {
     await null;
     try {
       for (;;) {
+        this.observer.planning();
         const plan = this.scheduler.schedule();
+        this.observer.planned(plan, this.jobs);
         if (plan !== null) await this.step(plan);
         // Nobody can run: what is left has been paused, and `resume` comes back.
         else if (this.updated.length + this.failed.length === 0) break;
@@ -114,20 +143,23 @@ export class EngineLoop {
   }
 
   private async step(plan: StepPlan): Promise<void> {
-    const writer = this.writers[this.numSteps++ & 1]!;
+    const writer = this.writers[this.observer.steps & 1]!;
     let ms = 0;
     try {
       writer.write(plan);
       this.setSamplers(plan);
       this.writeMasks(plan, writer);
       const running = this.runner.run(writer.batch);
+      this.observer.stepStarted();
       this.current = plan;
       try {
         // Results of the step before are handed on while this one runs.
         this.notify();
+        this.observer.notified();
       } finally {
         ms = (await running).ms;
       }
+      this.observer.stepEnded();
       this.copyLogits(plan);
     } catch (error) {
       this.current = null;
@@ -137,6 +169,7 @@ export class EngineLoop {
     this.current = null;
     this.scheduler.complete(plan, writer.batch.sampledIds, writer.batch.rowLayers, ms);
     this.applyStep(plan, writer.batch);
+    this.observer.stepApplied(plan, writer.batch, ms);
     this.onStep?.(plan, ms);
   }
 
@@ -150,7 +183,10 @@ export class EngineLoop {
       const job = this.jobs.get(sequence)!;
       const { promptLength, tokens, length } = sequence;
       const prompt = tokens.subarray(0, promptLength);
-      if (Number.isNaN(job.startedAt)) job.startedAt = performance.now();
+      if (Number.isNaN(job.startedAt)) {
+        job.startedAt = performance.now();
+        this.observer.started(job);
+      }
       try {
         this.runner.setSampler(sequence.slot, job.sampler, prompt, tokens.subarray(promptLength, length));
       } catch (error) {
@@ -176,9 +212,10 @@ export class EngineLoop {
   }
 
   /** Fails one request of a step that has been written and not begun: its rows are computed for nobody. */
-  private leave(job: Job, error: unknown): void {
-    this.abort(job);
-    this.failed.push({ job, error: toSwiftKVError(error) });
+  private leave(job: Job, cause: unknown): void {
+    const error = toSwiftKVError(cause);
+    if (this.remove(job)) this.observer.ended(job, 'failed', error.code);
+    this.failed.push({ job, error });
   }
 
   private callTokenMask({ tokenMask, sequence }: Job): Uint32Array | null {
@@ -200,25 +237,30 @@ export class EngineLoop {
   }
 
   private applyStep(plan: StepPlan, batch: StepBatch): void {
-    const now = performance.now();
+    const { observer } = this;
+    const now = observer.endedAt;
     for (let i = 0; i < plan.size; i++) {
       const item = plan.items[i]!;
       const { sequence, sample } = item;
       const job = this.jobs.get(sequence);
       if (job === undefined) continue;
       if (sequence.state === 'failed') {
-        this.jobs.delete(sequence);
-        this.failed.push({ job, error: drawError(item, batch) });
+        this.fail(job, drawError(item, batch));
         continue;
       }
       if (item.logprobRows > 0) storeLogprobs(job, item, batch);
       if (sample) {
-        if (Number.isNaN(job.firstTokenAt)) job.firstTokenAt = now;
+        observer.tokens.completion++;
+        if (Number.isNaN(job.firstTokenAt)) {
+          job.firstTokenAt = now;
+          observer.tell(job, 'first token');
+        }
         job.lastTokenAt = now;
       }
       if (sequence.state === 'finished') {
         job.endedAt = now;
         this.jobs.delete(sequence);
+        observer.ended(job, 'finished');
       }
       if (sample || sequence.state === 'finished') this.updated.push(job);
     }
@@ -226,13 +268,20 @@ export class EngineLoop {
 
   private failStep(plan: StepPlan, error: SwiftKVError): void {
     this.scheduler.fail(plan);
+    this.observer.stepFailed(error.code);
     for (let i = 0; i < plan.size; i++) {
       const { sequence } = plan.items[i]!;
       const job = this.jobs.get(sequence);
       if (job === undefined || sequence.state !== 'failed') continue;
-      this.jobs.delete(sequence);
-      this.failed.push({ job, error });
+      this.fail(job, error);
     }
+  }
+
+  /** Its sequence has failed. */
+  private fail(job: Job, error: SwiftKVError): void {
+    this.jobs.delete(job.sequence);
+    this.observer.ended(job, 'failed', error.code);
+    this.failed.push({ job, error });
   }
 
   private notify(): void {
@@ -247,6 +296,7 @@ export class EngineLoop {
     const error = toSwiftKVError(cause);
     this.closed ??= error;
     this.current = null;
+    for (const job of this.jobs.values()) this.observer.ended(job, 'failed', error.code);
     const jobs = [...this.jobs.values(), ...this.failed.map((f) => f.job), ...this.updated];
     this.jobs.clear();
     this.failed.length = 0;

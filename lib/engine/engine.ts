@@ -211,7 +211,7 @@ export class Engine implements AsyncDisposable {
         running: this.#scheduler.numRunning,
         waiting: this.#scheduler.numWaiting,
         freeBlocks: this.#blocks.numFree,
-        steps: this.#loop.numSteps,
+        steps: this.#loop.observer.steps,
         preemptions: this.#scheduler.numPreemptions,
         fixedMs: cost.state.fixedMs,
         msPerRowLayer: cost.state.msPerUnit,

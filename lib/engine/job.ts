@@ -36,6 +36,12 @@ export class Job {
   readonly promptLogprobs: LogprobStore | null;
   readonly allowed: Uint32Array | null;
   readonly tokenMask: TokenMask | null;
+  /** Counted by the engine's loop, shared by the answers to one request; -1 = not submitted. */
+  id = -1;
+  /** Which of those answers. */
+  index = 0;
+  /** Preemptions that the observer knows of. */
+  seenPreemptions = 0;
   /** Of performance.now(); NaN = not yet. */
   startedAt = Number.NaN;
   firstTokenAt = Number.NaN;

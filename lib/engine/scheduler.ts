@@ -70,6 +70,11 @@ export class Scheduler {
     return this.lists.numPaused;
   }
 
+  /** Blocks that can be handed out. */
+  get numFreeBlocks(): number {
+    return this.blocks.numFree;
+  }
+
   get numPreemptions(): number {
     return this.lists.numPreemptions;
   }
