@@ -11,6 +11,7 @@ export { median, spread };
 /** Loads `model` and prints what a figure of it is worth nothing without. */
 export async function loadForBench(model, { threads, isa, kvCacheDtype, ...options }) {
   const engine = await Engine.load(model, {
+    prefixCaching: false, // prompts repeat and are to be computed
     ...(threads && { threads: Number(threads) }),
     ...(isa && { isa }),
     ...(kvCacheDtype && { kvCacheDtype }),

@@ -36,6 +36,7 @@ const engines = [];
 for (const source of sources) {
   const engine = await Engine.load(source, {
     dtype: 'bf16',
+    prefixCaching: false, // the prompt repeats
     maxModelLen: tokens + 16,
     ...(values.threads && { threads: Number(values.threads) }),
   });

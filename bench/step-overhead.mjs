@@ -50,7 +50,7 @@ function makeBatch() {
 /** Microseconds and heap bytes a step, of `count` steps with `decodes` running answers and a long prompt if `chunk`. */
 function measure(decodes, chunk, count) {
   const blocks = new BlockManager(1 << 17);
-  const limits = { ...capacity, maxScoredRows: 8, maxModelLen, maxStepMs: 1e9 };
+  const limits = { ...capacity, maxScoredRows: 8, maxWaiting: 1000, maxModelLen, maxStepMs: 1e9 };
   const scheduler = new Scheduler(config, limits, blocks);
   const writers = [new BatchWriter(makeBatch()), new BatchWriter(makeBatch())];
   const add = (length, maxTokens) =>

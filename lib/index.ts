@@ -6,6 +6,7 @@ export { Engine } from './engine/engine.ts';
 export type { Generation } from './engine/generation.ts';
 export type {
   ChatMessage,
+  DrainResult,
   EngineInfo,
   EngineLoad,
   EngineMemory,

@@ -4,7 +4,7 @@ import { Engine, version } from '../../dist/index.js';
 
 /** @param {string} source @param {object} options of Engine.load */
 export async function openSwiftkv(source, options) {
-  const engine = await Engine.load(source, options);
+  const engine = await Engine.load(source, { prefixCaching: false, ...options });
   const generate = (tokenIds, maxTokens) =>
     engine.generate({ tokenIds, maxTokens, temperature: 0, ignoreEos: true }).result();
   const { config, level, threads, dtype, kvCacheDtype, maxRows, bytes } = engine.info();

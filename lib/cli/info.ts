@@ -101,6 +101,10 @@ function modelLines(info: EngineInfo): [string, string][] {
       'step',
       `at most ${info.maxRows} rows of ${info.maxSeqs} sequences, ${info.maxLogitRows} logit rows, aiming at ${info.maxStepMs} ms`,
     ],
+    [
+      'requests',
+      `at most ${info.maxQueued} wait${info.queueTimeoutMs === null ? '' : `, for ${info.queueTimeoutMs} ms`}; prefix caching ${info.prefixCaching ? 'on' : 'off'}`,
+    ],
     ...info.notes.map((note): [string, string] => ['note', note]),
   ];
 }

@@ -37,6 +37,11 @@ export class AnswerText {
     return sequence.state === 'finished' ? this.end() : null;
   }
 
+  /** Whether there is text to take. */
+  get hasText(): boolean {
+    return this.text !== '';
+  }
+
   /** The text since the last call. */
   take(): string {
     const { text } = this;

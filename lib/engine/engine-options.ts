@@ -4,6 +4,7 @@ import type { LoadOptions, LoadProgress } from '../model/load.ts';
 import { activationDTypes, weightDTypes } from '../model/weight-dtype.ts';
 import { chunkGranule } from './step-planner.ts';
 import {
+  checkBoolean,
   checkFunction,
   checkInteger,
   checkNumber,
@@ -11,6 +12,7 @@ import {
   checkOptions,
   checkSignal,
   checkString,
+  checkTimeout,
 } from './validate.ts';
 
 const where = 'Engine.load';
@@ -28,6 +30,9 @@ const known = [
   'maxBatchRows',
   'maxSequences',
   'maxLogitRows',
+  'prefixCaching',
+  'maxQueued',
+  'queueTimeoutMs',
   'signal',
   'onProgress',
 ] as const;
@@ -35,13 +40,23 @@ const known = [
 export const defaultMaxStepMs = 250;
 const defaultMaxBatchRows = 512;
 const defaultMaxSequences = 64;
+const defaultMaxQueued = 1024;
 const minLogitRows = 64;
 const maxSequencesLimit = 1024;
 const maxBatchRowsLimit = 16384;
 
 export interface CheckedEngineOptions {
   model: LoadOptions;
+  service: ServiceOptions;
+}
+
+/** How requests are served. */
+export interface ServiceOptions {
   maxStepMs: number;
+  prefixCaching: boolean;
+  maxQueued: number;
+  /** null: none. */
+  queueTimeoutMs: number | null;
 }
 
 /** @throws ERR_INVALID_ARGUMENT */
@@ -52,6 +67,7 @@ export function checkEngineOptions(value: unknown): CheckedEngineOptions {
   const { device = 'cpu', dtype = 'auto', weightDtype = 'auto', activationDtype = 'auto' } = options;
   const { kvCacheDtype, isa, signal, onProgress } = options;
   const { maxStepMs = defaultMaxStepMs, maxSequences = defaultMaxSequences } = options;
+  const { prefixCaching = true, maxQueued = defaultMaxQueued, queueTimeoutMs } = options;
   const maxSeqs = checkInteger('maxSequences', maxSequences, where, 1, maxSequencesLimit);
   // Every running answer has its row and its logit row in every step, and a prompt beside them gets a chunk.
   const minRows = maxSeqs + chunkGranule;
@@ -59,7 +75,12 @@ export function checkEngineOptions(value: unknown): CheckedEngineOptions {
   const maxRows = checkInteger('maxBatchRows', maxBatchRows, where, minRows, maxBatchRowsLimit);
   const { maxLogitRows = Math.min(maxRows, Math.max(minLogitRows, maxSeqs)) } = options;
   return {
-    maxStepMs: checkNumber('maxStepMs', maxStepMs, where, { min: 0, aboveMin: true }),
+    service: {
+      maxStepMs: checkNumber('maxStepMs', maxStepMs, where, { min: 0, aboveMin: true }),
+      prefixCaching: checkBoolean('prefixCaching', prefixCaching, where),
+      maxQueued: checkInteger('maxQueued', maxQueued, where, 1),
+      queueTimeoutMs: queueTimeoutMs === undefined ? null : checkTimeout('queueTimeoutMs', queueTimeoutMs, where),
+    },
     model: {
       device: checkOneOf('device', device, where, ['cpu']),
       dtype: checkOneOf('dtype', dtype, where, ['auto', 'f32', 'bf16']),

@@ -6,18 +6,20 @@ import { type LoadedModel, loadModel } from '../model/load.ts';
 import { greedy, samplingDefaults } from '../sampling/options.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { BlockManager, blockTokens } from './block-manager.ts';
+import { ActiveRequests } from './active-requests.ts';
+import { BlockManager } from './block-manager.ts';
 import { EngineLoop } from './engine-loop.ts';
-import { checkEngineOptions } from './engine-options.ts';
+import { checkEngineOptions, type ServiceOptions } from './engine-options.ts';
 import { checkGenerateOptions, type GenerateRequest } from './generate-options.ts';
 import { Generation } from './generation.ts';
 import { Job, type JobListener } from './job.ts';
-import { LogprobStore } from './logprob-store.ts';
+import { buildJobs } from './jobs.ts';
 import { abortError, type GenerationHost } from './run.ts';
 import { Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 import type {
   ChatMessage,
+  DrainResult,
   EngineInfo,
   EngineMemory,
   EngineOptions,
@@ -26,7 +28,15 @@ import type {
   SamplingDefaults,
   TokenIds,
 } from './types.ts';
-import { checkBoolean, checkOptions, checkSignal, checkString, checkTokenIds, expected } from './validate.ts';
+import {
+  checkBoolean,
+  checkOptions,
+  checkSignal,
+  checkString,
+  checkTimeout,
+  checkTokenIds,
+  expected,
+} from './validate.ts';
 
 /** Numbers that `engine.logits` hands over at most: 256 MiB. */
 const maxLogitValues = 2 ** 26;
@@ -41,7 +51,7 @@ export interface EngineParts {
   model: EngineModel;
   tokenizer: Tokenizer | null;
   defaults: SamplingDefaults;
-  maxStepMs: number;
+  service: ServiceOptions;
 }
 
 export class Engine implements AsyncDisposable {
@@ -55,7 +65,7 @@ export class Engine implements AsyncDisposable {
     if (typeof source !== 'string' || source === '') {
       throw expected('source', 'the path of a model folder', source, 'Engine.load');
     }
-    const { model: modelOptions, maxStepMs } = checkEngineOptions(options);
+    const { model: modelOptions, service } = checkEngineOptions(options);
     const { signal } = modelOptions;
     if (signal?.aborted) throw abortError(signal, 'Engine.load');
     const model = await loadModel(source, modelOptions);
@@ -67,7 +77,7 @@ export class Engine implements AsyncDisposable {
         await tokenizer?.dispose();
         throw abortError(signal, 'Engine.load');
       }
-      return new Engine({ model, tokenizer, defaults, maxStepMs });
+      return new Engine({ model, tokenizer, defaults, service });
     } catch (error) {
       await model.dispose();
       throw toSwiftKVError(error);
@@ -79,19 +89,21 @@ export class Engine implements AsyncDisposable {
   readonly #scheduler: Scheduler;
   readonly #loop: EngineLoop;
   readonly #eosIds: ReadonlySet<number>;
-  readonly #active = new Set<{ fail(error: SwiftKVError): void }>();
+  readonly #active = new ActiveRequests();
   readonly #host: GenerationHost;
   readonly #maxLogitPositions: number;
+  #numRequests = 0;
   #disposed: Promise<void> | null = null;
 
   /** @internal Use `Engine.load`. */
   constructor(parts: EngineParts) {
-    const { model, maxStepMs } = parts;
+    const { model, service } = parts;
     const { config, capacity } = model;
     this.#parts = parts;
     this.#eosIds = new Set(config.eosTokenIds);
     this.#maxLogitPositions = Math.min(model.maxModelLen, Math.floor(maxLogitValues / config.vocabSize));
-    this.#blocks = new BlockManager(model.numBlocks);
+    // Also without prefix caching: the answers to one prompt share it.
+    this.#blocks = new BlockManager(model.numBlocks, { prefixCaching: true });
     this.#scheduler = new Scheduler(
       config,
       {
@@ -99,20 +111,26 @@ export class Engine implements AsyncDisposable {
         maxSeqs: capacity.maxSeqs,
         maxLogitRows: capacity.maxLogitRows,
         maxScoredRows: Math.min(capacity.maxLogitRows, Math.max(1, Math.floor(maxScoredValues / config.vocabSize))),
-        maxWaiting: 1024,
+        maxWaiting: service.maxQueued,
         maxModelLen: model.maxModelLen,
-        maxStepMs,
+        maxStepMs: service.maxStepMs,
       },
       this.#blocks,
     );
     this.#loop = new EngineLoop(model, this.#scheduler);
     this.#host = {
       tokenizer: parts.tokenizer,
-      active: this.#active,
+      enter: (request) => {
+        this.#checkOpen();
+        this.#active.enter(request);
+      },
+      leave: (request) => this.#active.leave(request),
       encode: (request) => this.#encode(request),
-      submit: (request, prompt, listener) => this.#submit(request, prompt, listener),
+      submit: (request, prompt, listeners) => this.#submit(request, prompt, listeners),
       abort: (job) => this.#loop.abort(job),
       finish: (job) => this.#loop.finish(job),
+      pause: (job) => this.#loop.pause(job),
+      resume: (job) => this.#loop.resume(job),
     };
   }
 
@@ -124,6 +142,7 @@ export class Engine implements AsyncDisposable {
     let request: GenerateRequest | SwiftKVError;
     try {
       request = checkGenerateOptions(options, this.#parts.model.config, this.#parts.defaults, this.#eosIds);
+      request.queueTimeoutMs ??= this.#parts.service.queueTimeoutMs;
     } catch (error) {
       request = toSwiftKVError(error);
     }
@@ -132,8 +151,8 @@ export class Engine implements AsyncDisposable {
 
   /**
    * Logits at every position, every layer run on every row. Runs in steps among other requests.
-   * @throws ERR_INVALID_ARGUMENT (more than `info().maxLogitPositions` ids), ERR_CACHE_TOO_SMALL, ERR_NUMERIC,
-   *   ERR_ABORTED, ERR_DISPOSED
+   * @throws ERR_INVALID_ARGUMENT (more than `info().maxLogitPositions` ids), ERR_CACHE_TOO_SMALL, ERR_QUEUE_FULL,
+   *   ERR_NUMERIC, ERR_ABORTED, ERR_DISPOSED, ERR_DRAINING
    */
   async logits(tokenIds: TokenIds, options: { signal?: AbortSignal | undefined } = {}): Promise<Logits> {
     const { config } = this.#parts.model;
@@ -155,7 +174,7 @@ export class Engine implements AsyncDisposable {
     await new Promise<void>((resolve, reject) => {
       const settle = (error: SwiftKVError | null) => {
         signal?.removeEventListener('abort', onAbort);
-        this.#active.delete(entry);
+        this.#active.leave(entry);
         this.#loop.abort(job);
         if (error === null) resolve();
         else reject(error);
@@ -163,8 +182,13 @@ export class Engine implements AsyncDisposable {
       const onAbort = () => settle(abortError(signal!, 'logits'));
       const entry = { fail: settle };
       const job = new Job(sequence, greedy, { onUpdate: () => settle(null), onError: settle }, { logits: data });
-      this.#loop.submit(job);
-      this.#active.add(entry);
+      this.#active.enter(entry);
+      try {
+        this.#loop.submit(job);
+      } catch (error) {
+        settle(toSwiftKVError(error));
+        return;
+      }
       signal?.addEventListener('abort', onAbort, { once: true });
     });
     return { rows: prompt.length, vocabSize: config.vocabSize, data };
@@ -198,19 +222,21 @@ export class Engine implements AsyncDisposable {
 
   /** What was loaded, every choice made at load, and what the engine is doing now. */
   info(): EngineInfo {
-    const { model, tokenizer, defaults, maxStepMs } = this.#parts;
+    const { model, tokenizer, defaults, service } = this.#parts;
     const { cost } = this.#scheduler;
     return {
       ...model.info(),
       tokenizer: tokenizer !== null,
       chatTemplate: tokenizer?.hasChatTemplate ?? false,
-      maxStepMs,
+      ...service,
       maxLogitPositions: this.#maxLogitPositions,
       defaults: { ...defaults },
       load: {
         running: this.#scheduler.numRunning,
         waiting: this.#scheduler.numWaiting,
+        paused: this.#scheduler.numPaused,
         freeBlocks: this.#blocks.numFree,
+        cachedBlocks: this.#blocks.numCached,
         steps: this.#loop.observer.steps,
         preemptions: this.#scheduler.numPreemptions,
         fixedMs: cost.state.fixedMs,
@@ -228,6 +254,22 @@ export class Engine implements AsyncDisposable {
     return { ...model.memory(), tokenizerWorkers: tokenizer?.numWorkers ?? 0 };
   }
 
+  /** Requests that come from now on share nothing with what has been computed so far. At any time. */
+  resetPrefixCache(): void {
+    this.#blocks.resetPrefixCache();
+  }
+
+  /**
+   * Takes no new requests from now on (ERR_DRAINING) and resolves when the last of those that it has ends; `dispose` is
+   * still to be called. A stream that nobody reads on keeps its request from ending: give a timeout.
+   * @param options.timeoutMs after so many milliseconds, requests that have not ended reject with ERR_ABORTED
+   * @throws ERR_INVALID_ARGUMENT
+   */
+  async drain(options: { timeoutMs?: number | undefined } = {}): Promise<DrainResult> {
+    const { timeoutMs } = checkOptions(options, ['timeoutMs'], 'drain');
+    return this.#active.drain(timeoutMs === undefined ? null : checkTimeout('timeoutMs', timeoutMs, 'drain'));
+  }
+
   /**
    * Frees everything. Requests that have not ended reject with ERR_DISPOSED at once; the step in flight stops after the
    * op it is in, and memory is freed when the promise resolves. Idempotent, and safe at any time.
@@ -243,7 +285,7 @@ export class Engine implements AsyncDisposable {
 
   async #shutDown(): Promise<void> {
     const error = disposedError();
-    for (const request of [...this.#active]) request.fail(error);
+    this.#active.failAll(error);
     await this.#loop.close(error);
     await this.#parts.tokenizer?.dispose();
     await this.#parts.model.dispose();
@@ -302,32 +344,17 @@ export class Engine implements AsyncDisposable {
     if (least >= maxModelLen) throw contextError(maxModelLen, `a prompt of at least ${least}`);
   }
 
-  #submit(request: GenerateRequest, prompt: Int32Array, listener: JobListener): Job {
-    const { maxModelLen, numBlocks } = this.#parts.model;
+  #submit(request: GenerateRequest, prompt: Int32Array, listeners: readonly JobListener[]): Job[] {
+    const { model, service } = this.#parts;
+    const { maxModelLen, numBlocks, capacity } = model;
     if (request.stops.length > 0) this.#needTokenizer('tokenIds and no stop strings');
-    if (prompt.length >= maxModelLen && request.maxTokens !== 0)
+    if (prompt.length >= maxModelLen && request.maxTokens !== 0) {
       throw contextError(maxModelLen, `a prompt of ${prompt.length} and an answer`);
-    // The last token of an answer needs no room in the cache.
-    const room = Math.min(maxModelLen, numBlocks * blockTokens + 1) - prompt.length;
-    const sequence = new Sequence({
-      prompt,
-      maxTokens: request.maxTokens ?? Math.max(1, room),
-      stopIds: request.stopIds,
-      fullDepth: request.fullDepth,
-      scoring: request.promptLogprobs === null ? null : 'logprobs',
-      logprobs: request.logprobs !== null,
-    });
-    // A small vocabulary has fewer tokens than may be asked for.
-    const { maxTopLogprobs } = this.#parts.model.capacity;
-    const store = (top: number | null) => (top === null ? null : new LogprobStore(Math.min(top, maxTopLogprobs)));
-    const job = new Job(sequence, request.sampling.state, listener, {
-      logprobs: store(request.logprobs),
-      promptLogprobs: store(request.promptLogprobs),
-      allowed: request.allowed,
-      tokenMask: request.tokenMask,
-    });
-    this.#loop.submit(job);
-    return job;
+    }
+    const limits = { maxModelLen, numBlocks, capacity, prefixCaching: service.prefixCaching };
+    const jobs = buildJobs(request, prompt, listeners, limits, this.#numRequests++);
+    this.#loop.submit(...jobs);
+    return jobs;
   }
 }
 

@@ -7,6 +7,7 @@ import { resolveSampling, type Sampling } from '../sampling/options.ts';
 import { maskOf } from '../sampling/token-mask.ts';
 import { plainMessages } from '../tokenizer/chat-message.ts';
 import type { ChatMessage } from '../tokenizer/tokenizer.ts';
+import { rootOf } from './prefix-cache.ts';
 import type { SamplingDefaults } from './types.ts';
 import {
   checkBoolean,
@@ -15,6 +16,7 @@ import {
   checkOptions,
   checkSignal,
   checkString,
+  checkTimeout,
   checkTokenIds,
   expected,
 } from './validate.ts';
@@ -45,9 +47,17 @@ const known = [
   'logprobs',
   'promptLogprobs',
   'fullDepth',
+  'n',
+  'priority',
+  'cacheSalt',
+  'queueTimeoutMs',
+  'maxBufferedTokens',
   'signal',
 ] as const;
 
+const maxAnswers = 64;
+const maxPriority = 2 ** 31 - 1;
+const defaultMaxBufferedTokens = 1024;
 const maxStops = 64;
 const maxStopLength = 1000;
 
@@ -75,6 +85,13 @@ export interface GenerateRequest {
   logprobs: number | null;
   promptLogprobs: number | null;
   fullDepth: boolean;
+  /** Answers. */
+  n: number;
+  priority: number;
+  /** Of its salt; see prefix-cache.ts. */
+  root: number;
+  queueTimeoutMs: number | null;
+  maxBufferedTokens: number;
   signal: AbortSignal | null;
 }
 
@@ -105,6 +122,7 @@ export function checkGenerateOptions(
     logprobs: topCount('logprobs', options),
     promptLogprobs,
     fullDepth: checkBoolean('fullDepth', fullDepth, where) || promptLogprobs !== null,
+    ...serviceOptions(options),
     signal: signal === undefined ? null : checkSignal('signal', signal, where),
   };
 }
@@ -114,6 +132,21 @@ function tokenLimits({ maxTokens }: Record<string, unknown>, minTokens: number, 
   const limit = checkInteger('maxTokens', maxTokens, where, promptLogprobs === null ? 1 : 0);
   if (minTokens > limit) throw expected('minTokens', `an integer from 0 to maxTokens (${limit})`, minTokens, where);
   return { maxTokens: limit, minTokens };
+}
+
+/** How the request is served among others. */
+function serviceOptions(options: Record<string, unknown>) {
+  const { n = 1, priority = 0, cacheSalt = '', queueTimeoutMs } = options;
+  const { maxBufferedTokens = defaultMaxBufferedTokens } = options;
+  const answers = checkInteger('n', n, where, 1, maxAnswers);
+  if (answers > 1 && options['maxTokens'] === 0) throw expected('n', '1 where maxTokens is 0', n, where);
+  return {
+    n: answers,
+    priority: checkInteger('priority', priority, where, -maxPriority, maxPriority),
+    root: rootOf(checkString('cacheSalt', cacheSalt, where)),
+    queueTimeoutMs: queueTimeoutMs === undefined ? null : checkTimeout('queueTimeoutMs', queueTimeoutMs, where),
+    maxBufferedTokens: checkInteger('maxBufferedTokens', maxBufferedTokens, where, 1),
+  };
 }
 
 function topCount(name: 'logprobs' | 'promptLogprobs', options: Record<string, unknown>): number | null {

@@ -6,8 +6,9 @@ import { type GenerationHost, Run } from './run.ts';
 import type { GeneratePart, GenerateResult } from './types.ts';
 
 /**
- * A lazy generation. Consume it once: iterate it (`break` ends it quietly and frees what it holds), or call `result()`.
- * Text waits for a slow reader as token ids, so reading slowly never holds up other requests.
+ * A lazy generation. Consume it once: iterate it (`break` ends it quietly and frees what it holds), or call `result()` or
+ * `results()`. Text waits for a slow reader as token ids, `maxBufferedTokens` of each answer at most; then its request
+ * pauses, and the others go on.
  */
 export class Generation implements AsyncIterable<GeneratePart> {
   /** Takes a request, or the reason why there is none: it is reported on consumption. */
@@ -23,23 +24,39 @@ export class Generation implements AsyncIterable<GeneratePart> {
   /** @throws ERR_INVALID_ARGUMENT on second consumption; the iterator's `next` rejects with every other error */
   [Symbol.asyncIterator](): AsyncIterator<GeneratePart, undefined, undefined> {
     this.#consume();
-    return new PartIterator(new Run(this.#host, this.#request));
+    return new PartIterator(new Run(this.#host, this.#request, true));
   }
 
   /**
-   * The whole answer.
-   * @throws every error of the request: ERR_INVALID_ARGUMENT, ERR_ABORTED, ERR_DISPOSED, ERR_CONTEXT_LENGTH,
-   *   ERR_CACHE_TOO_SMALL, ERR_NO_TOKENIZER, ERR_CHAT_TEMPLATE, ERR_NUMERIC
+   * The whole answer to a request for one.
+   * @throws every error of the request: ERR_INVALID_ARGUMENT (also for `n` > 1), ERR_ABORTED, ERR_DISPOSED, ERR_DRAINING,
+   *   ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL, ERR_QUEUE_FULL, ERR_QUEUE_TIMEOUT, ERR_NO_TOKENIZER, ERR_CHAT_TEMPLATE,
+   *   ERR_NUMERIC, ERR_NO_TOKEN_ALLOWED
    */
   async result(): Promise<GenerateResult> {
+    if (!(this.#request instanceof SwiftKVError) && this.#request.n > 1) {
+      throw new SwiftKVError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected one answer but n is ${this.#request.n}; use results(), which gives all of them (generate)`,
+      );
+    }
+    const [result] = await this.results();
+    return result!;
+  }
+
+  /**
+   * All `n` answers, by index, once the last has ended.
+   * @throws as `result`: an error of one answer is an error of the request
+   */
+  async results(): Promise<GenerateResult[]> {
     this.#consume();
-    const run = new Run(this.#host, this.#request);
+    const run = new Run(this.#host, this.#request, false);
     run.start();
     while (!run.finished) {
       if (run.error !== null) throw run.error;
       await run.nextUpdate();
     }
-    return run.result();
+    return run.results();
   }
 
   #consume(): void {
@@ -53,7 +70,7 @@ export class Generation implements AsyncIterable<GeneratePart> {
   }
 }
 
-/** Starts with the first `next`. After the finish part, a `return` or an error, there is nothing more. */
+/** Starts with the first `next`. After the last finish part, a `return` or an error, there is nothing more. */
 class PartIterator implements AsyncIterator<GeneratePart, undefined, undefined> {
   private readonly run: Run;
   private state: 'new' | 'open' | 'done' = 'new';
@@ -89,11 +106,11 @@ class PartIterator implements AsyncIterator<GeneratePart, undefined, undefined> 
         this.state = 'done';
         throw run.error;
       }
-      const part = run.takeText();
+      const part = run.take();
       if (part !== null) return { done: false, value: part };
       if (run.finished) {
         this.state = 'done';
-        return { done: false, value: run.finishPart() };
+        break;
       }
       await run.nextUpdate();
     }

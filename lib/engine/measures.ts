@@ -6,6 +6,7 @@ import type { Timings, Usage } from './types.ts';
 export function jobUsage({ sequence }: Job): Usage {
   return {
     promptTokens: sequence.promptLength,
+    cachedTokens: sequence.cachedTokens,
     completionTokens: sequence.numOutput,
     rowLayersRun: sequence.rowLayersRun,
     rowLayersSkipped: sequence.rowLayersSkipped,
@@ -24,7 +25,7 @@ export function jobTimings(job: Job, submittedAt: number): Timings {
     ttftMs: firstTokenAt - submittedAt,
     tpotMs: later > 0 ? decodeMs / later : null,
     totalMs: endedAt - submittedAt,
-    prefillTokensPerSecond: perSecond(sequence.promptLength, firstTokenAt - startedAt),
+    prefillTokensPerSecond: perSecond(sequence.promptLength - sequence.cachedTokens, firstTokenAt - startedAt),
     decodeTokensPerSecond: later > 0 ? perSecond(later, decodeMs) : null,
   };
 }

@@ -11,7 +11,7 @@ export type NodeHash = (parent: number, tokens: Int32Array, at: number) => numbe
 
 /** Where the chains of a tenant begin, so that tenants with different salts share nothing. Negative: no node's id. */
 export function rootOf(salt: string): number {
-  return -1 - createHash('sha256').update(salt).digest().readUIntBE(0, 6);
+  return -1 - createHash('sha256').update(salt, 'utf16le').digest().readUIntBE(0, 6);
 }
 
 export const hashNode: NodeHash = (parent, tokens, at) => {

@@ -1,49 +1,57 @@
-// A started generation: waits for its job, and turns tokens into parts when someone reads.
+// A started generation: waits for its jobs, and turns tokens into parts when someone reads.
 
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { AnswerText } from './answer-text.ts';
+import type { ActiveRequest } from './active-requests.ts';
+import { Answer, type AnswerHost } from './answer.ts';
 import type { GenerateRequest } from './generate-options.ts';
 import type { Job, JobListener } from './job.ts';
-import { jobTimings, jobUsage } from './measures.ts';
-import type { FinishPart, GenerateResult, TextPart } from './types.ts';
+import type { GeneratePart, GenerateResult, TokenLogprob } from './types.ts';
 
 /** What a generation needs of its engine. */
 export interface GenerationHost {
   readonly tokenizer: Tokenizer | null;
+  /** A request begins: `dispose` and `drain` have to end it, until `leave`. @throws ERR_DISPOSED, ERR_DRAINING */
+  enter(request: ActiveRequest): void;
+  leave(request: ActiveRequest): void;
   /** Ids of the prompt. @throws ERR_NO_TOKENIZER, ERR_CHAT_TEMPLATE, ERR_CONTEXT_LENGTH, ... */
   encode(request: GenerateRequest): Promise<Int32Array> | Int32Array;
-  /** Queues the work. @throws ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL, ERR_DISPOSED */
-  submit(request: GenerateRequest, prompt: Int32Array, listener: JobListener): Job;
+  /** Queues the work, a job for each listener. @throws ERR_CONTEXT_LENGTH, ERR_CACHE_TOO_SMALL, ERR_QUEUE_FULL */
+  submit(request: GenerateRequest, prompt: Int32Array, listeners: readonly JobListener[]): Job[];
   abort(job: Job): void;
   /** Ends a job whose answer is complete. */
   finish(job: Job): void;
-  /** Generations that `dispose` has to end. */
-  readonly active: Set<{ fail(error: SwiftKVError): void }>;
+  pause(job: Job): void;
+  resume(job: Job): void;
 }
 
-export class Run implements JobListener {
+export class Run implements AnswerHost {
+  readonly bound: number | null;
+  submittedAt = 0;
+  error: SwiftKVError | null = null;
+
   private readonly host: GenerationHost;
   private readonly request: GenerateRequest | SwiftKVError;
-  private readonly text: AnswerText | null;
-  private job: Job | null = null;
-  error: SwiftKVError | null = null;
-  private submittedAt = 0;
-  /** Output tokens that have been handed over. */
-  private taken = 0;
+  private readonly answers: Answer[] = [];
+  /** The answer that is looked at first for the next part. */
+  private turn = 0;
+  private entered = false;
+  private queueTimer: NodeJS.Timeout | null = null;
   private waiters: (() => void)[] = [];
   private readonly onAbort = () => this.fail(abortError(this.signal!, 'generate'));
 
-  constructor(host: GenerationHost, request: GenerateRequest | SwiftKVError) {
+  /** @param streamed parts are taken as they come, so that those which wait are bounded */
+  constructor(host: GenerationHost, request: GenerateRequest | SwiftKVError, streamed: boolean) {
     this.host = host;
     this.request = request;
-    const { tokenizer } = host;
-    if (tokenizer === null || request instanceof SwiftKVError) this.text = null;
-    else this.text = new AnswerText(tokenizer.streamDecoder({ skipSpecialTokens: request.skipSpecialTokens }), request);
+    this.bound = null;
+    if (request instanceof SwiftKVError) return;
+    if (streamed) this.bound = request.maxBufferedTokens;
+    for (let i = 0; i < request.n; i++) this.answers.push(new Answer(this, request, i, host.tokenizer));
   }
 
   get finished(): boolean {
-    return this.job?.sequence.state === 'finished';
+    return this.answers.length > 0 && this.answers.every((answer) => answer.finished);
   }
 
   private get signal(): AbortSignal | null {
@@ -53,32 +61,49 @@ export class Run implements JobListener {
   start(): void {
     this.submittedAt = performance.now();
     const { request, signal } = this;
-    if (request instanceof SwiftKVError) this.fail(request);
-    else if (signal?.aborted) this.fail(abortError(signal, 'generate'));
-    else {
+    try {
+      if (request instanceof SwiftKVError) throw request;
+      if (signal?.aborted) throw abortError(signal, 'generate');
+      this.host.enter(this);
+      this.entered = true;
       signal?.addEventListener('abort', this.onAbort, { once: true });
-      this.host.active.add(this);
-      try {
-        const prompt = this.host.encode(request);
-        if (prompt instanceof Int32Array) this.submit(request, prompt);
-        else
-          prompt.then(
-            (ids) => this.submit(request, ids),
-            (error) => this.fail(toSwiftKVError(error)),
-          );
-      } catch (error) {
-        this.fail(toSwiftKVError(error));
-      }
+      const prompt = this.host.encode(request);
+      if (prompt instanceof Int32Array) this.submit(request, prompt);
+      else
+        prompt.then(
+          (ids) => this.submit(request, ids),
+          (error) => this.fail(toSwiftKVError(error)),
+        );
+    } catch (error) {
+      this.fail(toSwiftKVError(error));
     }
   }
 
   private submit(request: GenerateRequest, prompt: Int32Array): void {
     if (this.error !== null) return;
     try {
-      this.job = this.host.submit(request, prompt, this);
+      const jobs = this.host.submit(request, prompt, this.answers);
+      for (const [i, answer] of this.answers.entries()) answer.job = jobs[i]!;
     } catch (error) {
       this.fail(toSwiftKVError(error));
+      return;
     }
+    const { queueTimeoutMs } = request;
+    if (queueTimeoutMs === null) return;
+    this.queueTimer = setTimeout(() => this.endWaiting(queueTimeoutMs), queueTimeoutMs);
+    // Work in the queue keeps the process alive by itself.
+    this.queueTimer.unref();
+  }
+
+  private endWaiting(queueTimeoutMs: number): void {
+    if (this.answers.some(({ job }) => !Number.isNaN(job!.startedAt))) return;
+    this.fail(
+      new SwiftKVError(
+        'ERR_QUEUE_TIMEOUT',
+        `Expected the request to start within ${queueTimeoutMs} ms (queueTimeoutMs) but it still waits for others; ` +
+          'try again later, or allow more time (generate)',
+      ),
+    );
   }
 
   /** Resolves when there is something new to look at: tokens, the end, or an error. */
@@ -86,14 +111,21 @@ export class Run implements JobListener {
     return new Promise((resolve) => this.waiters.push(resolve));
   }
 
-  onUpdate(): void {
-    if (this.text?.eager) this.lookForStop(this.text, this.job!);
+  answerUpdated(): void {
     if (this.finished) this.detach();
     this.wake();
   }
 
-  onError(error: SwiftKVError): void {
-    this.fail(error);
+  finish(job: Job): void {
+    this.host.finish(job);
+  }
+
+  pause(job: Job): void {
+    this.host.pause(job);
+  }
+
+  resume(job: Job): void {
+    this.host.resume(job);
   }
 
   /** Ends the request with an error, unless it has ended: at once for the reader, within a step for the engine. */
@@ -101,73 +133,33 @@ export class Run implements JobListener {
     if (this.error !== null || this.finished) return;
     this.error = error;
     this.detach();
-    if (this.job !== null) this.host.abort(this.job);
+    for (const { job } of this.answers) if (job !== null) this.host.abort(job);
     this.wake();
   }
 
-  /** Tokens since the last call, as a part; null while there are none, or while their text is half a character. */
-  takeText(): TextPart | null {
-    if (this.job === null) return null;
-    const { sequence, logprobs } = this.job;
-    const outputs = sequence.numOutput;
-    if (this.taken === outputs) return null;
-    let text = '';
-    if (this.text !== null) {
-      if (!this.text.eager) this.text.advance(sequence);
-      text = this.text.take();
-      if (text === '' && !this.finished) return null;
+  /** The next part of any answer; null while there is none. */
+  take(): GeneratePart | null {
+    for (let i = 0; i < this.answers.length; i++) {
+      const at = (this.turn + i) % this.answers.length;
+      const part = this.answers[at]!.take();
+      if (part === null) continue;
+      this.turn = at + 1;
+      return part;
     }
-    const from = this.taken;
-    this.taken = outputs;
-    const { promptLength, length } = sequence;
-    const tokenIds = Array.from(sequence.tokens.subarray(promptLength + from, length));
-    return { type: 'text', text, tokenIds, logprobs: logprobs?.read(from, tokenIds) ?? null };
+    return null;
   }
 
-  finishPart(): FinishPart {
-    const job = this.job!;
-    const { finishReason, stopReason } = job.sequence;
-    return {
-      type: 'finish',
-      finishReason: finishReason!,
-      stopReason,
-      seed: (this.request as GenerateRequest).sampling.seed,
-      usage: jobUsage(job),
-      timings: jobTimings(job, this.submittedAt),
-    };
-  }
-
-  /** Everything at once, when it has finished and nothing has been taken. */
-  result(): GenerateResult {
-    const job = this.job!;
-    const part = this.takeText();
-    const { type: _, ...finish } = this.finishPart();
-    return {
-      text: part?.text ?? '',
-      tokenIds: part?.tokenIds ?? [],
-      logprobs: part?.logprobs ?? (job.logprobs === null ? null : []),
-      promptLogprobs: promptLogprobs(job),
-      ...finish,
-    };
-  }
-
-  /** Tokens after a stop string are not part of the answer: one more may be on its way. */
-  private lookForStop(text: AnswerText, job: Job): void {
-    try {
-      const stop = text.advance(job.sequence);
-      if (stop === null) return;
-      job.sequence.finishReason = 'stop';
-      job.sequence.stopReason = stop;
-      this.host.finish(job);
-    } catch (error) {
-      // The loop calls this for all requests: a decoder that throws fails its own.
-      this.fail(toSwiftKVError(error));
-    }
+  /** Everything at once, when all have finished and nothing has been taken. */
+  results(): GenerateResult[] {
+    const promptLogprobs = promptLogprobsOf(this.answers[0]!.job!);
+    return this.answers.map((answer) => answer.result(promptLogprobs));
   }
 
   private detach(): void {
     this.signal?.removeEventListener('abort', this.onAbort);
-    this.host.active.delete(this);
+    if (this.queueTimer !== null) clearTimeout(this.queueTimer);
+    if (this.entered) this.host.leave(this);
+    this.entered = false;
   }
 
   private wake(): void {
@@ -178,7 +170,7 @@ export class Run implements JobListener {
   }
 }
 
-function promptLogprobs({ promptLogprobs: store, sequence }: Job): GenerateResult['promptLogprobs'] {
+function promptLogprobsOf({ promptLogprobs: store, sequence }: Job): (TokenLogprob | null)[] | null {
   if (store === null) return null;
   return [null, ...store.read(1, sequence.tokens.subarray(1, sequence.promptLength))];
 }

@@ -45,6 +45,18 @@ export interface EngineOptions {
    * (`promptLogprobs`, `logits`) goes so many tokens a step; each takes 4 bytes per entry of the vocabulary.
    */
   maxLogitRows?: number | undefined;
+  /**
+   * Keep the K and V of prompts and answers while their room is not needed, for requests that begin with the same tokens.
+   * Default true.
+   */
+  prefixCaching?: boolean | undefined;
+  /** Requests that wait at most, beside those that could start at once; default 1024. More are refused: ERR_QUEUE_FULL. */
+  maxQueued?: number | undefined;
+  /**
+   * For `generate` requests that do not say: milliseconds in the queue after which one that still waits fails with
+   * ERR_QUEUE_TIMEOUT. Default none.
+   */
+  queueTimeoutMs?: number | undefined;
   /** Stops the loading; it then rejects with ERR_ABORTED. Has no effect once the engine is there. */
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
@@ -116,6 +128,22 @@ export interface GenerateOptions {
    * scores a text and generates nothing. Only `result()` reports them.
    */
   promptLogprobs?: number | undefined;
+  /**
+   * Answers to generate, 1 to 64; default 1. They share the seed, the prompt's K and V and everything else, and differ in
+   * the random numbers drawn. The first is the one that `n: 1` gives.
+   */
+  n?: number | undefined;
+  /** Requests of higher priority are served first, and may take the place of others, who go on later. An integer, default 0. */
+  priority?: number | undefined;
+  /** Requests share cached prefixes only with those of the same salt, e.g. one per tenant. Default ''. */
+  cacheSalt?: string | undefined;
+  /** Milliseconds after which the request fails with ERR_QUEUE_TIMEOUT if it still waits for others. Default: the engine's. */
+  queueTimeoutMs?: number | undefined;
+  /**
+   * Tokens of one answer that may wait for a slow reader of the stream. When there are so many, the answer pauses until they
+   * are taken (one more may be on its way), and others go on. Default 1024.
+   */
+  maxBufferedTokens?: number | undefined;
   /** Run every layer on every prompt token (student mode, for evaluation); answers are the same. Default false. */
   fullDepth?: boolean | undefined;
   /** Aborting it rejects with ERR_ABORTED at once and frees the request's blocks within one step. */
@@ -139,6 +167,8 @@ export interface TokenLogprob {
 /** Counts of one request. Row-layers are counted natively: one for each row that enters one layer. */
 export interface Usage {
   promptTokens: number;
+  /** Of those, the ones that were in the KV cache when the request first ran: a cached prefix, or another answer's prompt. */
+  cachedTokens: number;
   /** Tokens generated, a stop token included. */
   completionTokens: number;
   /** Row-layers run for this request; after a preemption, recomputed rows count again. */
@@ -155,10 +185,10 @@ export interface Timings {
   queueMs: number;
   /** Time to first token, from consumption; where none was asked for, to the end of the prompt. */
   ttftMs: number;
-  /** Mean time per output token, the first one excluded. */
+  /** Mean time per output token, the first one excluded; pauses for a slow reader and preemptions included. */
   tpotMs: number | null;
   totalMs: number;
-  /** Prompt tokens over the time from the start of the first step to the first token. */
+  /** Prompt tokens that were computed over the time from the start of the first step to the first token. */
   prefillTokensPerSecond: number;
   /** Tokens after the first one over the time they took. */
   decodeTokensPerSecond: number | null;
@@ -166,6 +196,8 @@ export interface Timings {
 
 export interface TextPart {
   type: 'text';
+  /** Which of the `n` answers, from 0. */
+  index: number;
   /** Never half a character. '' without a tokenizer, or when the tokens are special ones. */
   text: string;
   /** The tokens since the part before. A slow reader gets several in one part. */
@@ -176,6 +208,8 @@ export interface TextPart {
 
 export interface FinishPart {
   type: 'finish';
+  /** Which of the `n` answers has ended, from 0. */
+  index: number;
   finishReason: FinishReason;
   /** The token or the string that ended the answer; null at 'length'. */
   stopReason: number | string | null;
@@ -188,6 +222,8 @@ export interface FinishPart {
 export type GeneratePart = TextPart | FinishPart;
 
 export interface GenerateResult {
+  /** Which of the `n` answers, from 0. */
+  index: number;
   /** Without the stop token's text, and without the stop string unless `includeStop`; '' without a tokenizer. */
   text: string;
   /** All of them: with the stop token if one ended the answer, or with the tokens of the stop string. */
@@ -228,6 +264,10 @@ export interface EngineInfo extends ModelInfo {
   tokenizer: boolean;
   chatTemplate: boolean;
   maxStepMs: number;
+  prefixCaching: boolean;
+  maxQueued: number;
+  /** null: requests wait for as long as it takes. */
+  queueTimeoutMs: number | null;
   /** Positions that `engine.logits` takes at most. */
   maxLogitPositions: number;
   defaults: SamplingDefaults;
@@ -242,11 +282,24 @@ export interface EngineMemory extends ModelMemory {
   tokenizerWorkers: number;
 }
 
+/** How `drain` ended the requests that there were. */
+export interface DrainResult {
+  /** Those that ended by themselves, with an answer or an error. */
+  finished: number;
+  /** Those that the timeout, or `dispose`, ended. */
+  aborted: number;
+}
+
 /** What the engine is doing now. */
 export interface EngineLoad {
   running: number;
   waiting: number;
+  /** Of the running and the waiting ones, those whose reader is slow. */
+  paused: number;
+  /** Blocks that can be handed out, cached ones included. */
   freeBlocks: number;
+  /** Of those, the ones whose content is kept for requests that begin with the same tokens. */
+  cachedBlocks: number;
   /** Since the engine was loaded. */
   steps: number;
   preemptions: number;

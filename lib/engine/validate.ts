@@ -55,6 +55,11 @@ export function checkNumber(
   throw expected(name, `a number ${lower}${max === Number.POSITIVE_INFINITY ? '' : ` and <= ${max}`}`, value, where);
 }
 
+/** Milliseconds that a timer can wait: at most 2^31 - 1. */
+export function checkTimeout(name: string, value: unknown, where: string): number {
+  return checkNumber(name, value, where, { min: 0, max: 2 ** 31 - 1 });
+}
+
 export function checkBoolean(name: string, value: unknown, where: string): boolean {
   if (typeof value === 'boolean') return value;
   throw expected(name, 'true or false', value, where);

@@ -31,7 +31,8 @@ const answerOf = ({ tokenIds, logprobs }: GenerateResult) => ({ tokenIds, logpro
 
 async function start(name: string, options: Partial<LoadOptions>) {
   const model = await recordingModel(folder(name), { maxModelLen: 512, kvCacheBytes: 8 << 20, ...options });
-  return { model, engine: new Engine({ model, tokenizer: null, defaults: samplingDefaults(null), maxStepMs: 250 }) };
+  const service = { maxStepMs: 250, prefixCaching: false, maxQueued: 100, queueTimeoutMs: null };
+  return { model, engine: new Engine({ model, tokenizer: null, defaults: samplingDefaults(null), service }) };
 }
 
 /** What each request gives when it is the only one there is. */

@@ -3,6 +3,7 @@
 import { afterEach, expect } from 'vitest';
 import { BlockManager } from '../../lib/engine/block-manager.ts';
 import { Engine } from '../../lib/engine/engine.ts';
+import type { ServiceOptions } from '../../lib/engine/engine-options.ts';
 import { Scheduler, type SchedulerLimits } from '../../lib/engine/scheduler.ts';
 import { Sequence, type SequenceOptions } from '../../lib/engine/sequence.ts';
 import type { Tokenizer } from '../../lib/tokenizer/tokenizer.ts';
@@ -12,11 +13,23 @@ import { type FakeOptions, FakeRunner } from './fake-runner.ts';
 
 afterEach(() => expect(complaints.splice(0)).toEqual([]));
 
-export function fakeEngine(options: FakeOptions & { tokenizer?: Tokenizer; maxStepMs?: number } = {}) {
-  const { tokenizer = null, maxStepMs = 250, ...rest } = options;
+export function fakeEngine(options: FakeOptions & Partial<ServiceOptions> & { tokenizer?: Tokenizer } = {}) {
+  const {
+    tokenizer = null,
+    maxStepMs = 250,
+    maxQueued = 1000,
+    queueTimeoutMs = null,
+    prefixCaching = false,
+    ...rest
+  } = options;
   const runner = new FakeRunner(rest);
   const defaults = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, source: 'built-in' as const };
-  const engine = new Engine({ model: runner, tokenizer, defaults, maxStepMs });
+  const engine = new Engine({
+    model: runner,
+    tokenizer,
+    defaults,
+    service: { maxStepMs, maxQueued, queueTimeoutMs, prefixCaching },
+  });
   return { engine, runner };
 }
 

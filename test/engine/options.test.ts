@@ -189,7 +189,7 @@ describe('Engine.load options', () => {
 
   it('fills in the defaults', () => {
     expect(checkEngineOptions({})).toMatchObject({
-      maxStepMs: 250,
+      service: { maxStepMs: 250, prefixCaching: true, maxQueued: 1024, queueTimeoutMs: null },
       model: { device: 'cpu', dtype: 'auto', maxRows: 512, maxSeqs: 64, maxLogitRows: 64 },
     });
     expect(checkEngineOptions({ maxSequences: 700 }).model).toMatchObject({ maxRows: 716, maxLogitRows: 700 });
