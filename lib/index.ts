@@ -2,8 +2,12 @@
 
 import { createRequire } from 'node:module';
 
+export type { RequestEvent, RequestMessage, StepItem, StepMessage } from './engine/channels.ts';
 export { Engine } from './engine/engine.ts';
+export type { EventLoopLag } from './engine/event-loop-lag.ts';
 export type { Generation } from './engine/generation.ts';
+export type { Histogram } from './engine/histogram.ts';
+export type { CacheStats, EngineStats } from './engine/stats.ts';
 export type {
   ChatMessage,
   DrainResult,

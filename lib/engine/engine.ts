@@ -10,6 +10,7 @@ import { ActiveRequests } from './active-requests.ts';
 import { BlockManager } from './block-manager.ts';
 import { EngineLoop } from './engine-loop.ts';
 import { checkEngineOptions, type ServiceOptions } from './engine-options.ts';
+import { EventLoopLagMonitor } from './event-loop-lag.ts';
 import { checkGenerateOptions, type GenerateRequest } from './generate-options.ts';
 import { Generation } from './generation.ts';
 import { Job, type JobListener } from './job.ts';
@@ -17,6 +18,7 @@ import { buildJobs } from './jobs.ts';
 import { abortError, type GenerationHost } from './run.ts';
 import { Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
+import { type EngineStats, engineStats } from './stats.ts';
 import type {
   ChatMessage,
   DrainResult,
@@ -88,6 +90,7 @@ export class Engine implements AsyncDisposable {
   readonly #blocks: BlockManager;
   readonly #scheduler: Scheduler;
   readonly #loop: EngineLoop;
+  readonly #eventLoopLag = new EventLoopLagMonitor();
   readonly #eosIds: ReadonlySet<number>;
   readonly #active = new ActiveRequests();
   readonly #host: GenerationHost;
@@ -246,6 +249,20 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
+   * What the engine is doing now, and sums since it was loaded. Cheap; the first call starts the measurement of the event
+   * loop's lag.
+   */
+  stats(): EngineStats {
+    return engineStats({
+      observer: this.#loop.observer,
+      scheduler: this.#scheduler,
+      blocks: this.#blocks,
+      eventLoopLag: this.#eventLoopLag.read(),
+      memory: this.memory(),
+    });
+  }
+
+  /**
    * What native code holds now, in bytes, counted where it is allocated. All of `engine` is 0 once `dispose` has
    * resolved. JavaScript's heap, code and thread stacks are not in it.
    */
@@ -286,6 +303,7 @@ export class Engine implements AsyncDisposable {
   async #shutDown(): Promise<void> {
     const error = disposedError();
     this.#active.failAll(error);
+    this.#eventLoopLag.stop();
     await this.#loop.close(error);
     await this.#parts.tokenizer?.dispose();
     await this.#parts.model.dispose();
