@@ -31,37 +31,41 @@ export class ActiveRequests {
     if (this.requests.size === 0) this.onEmpty?.();
   }
 
+  /** Those whose answers are complete, though nobody has been told so yet, end by themselves. */
   failAll(error: SwiftKVError): void {
-    this.numFailed += this.requests.size;
+    const before = this.requests.size;
     for (const request of [...this.requests]) request.fail(error);
+    this.numFailed += before - this.requests.size;
   }
 
-  /** @param timeoutMs null: for as long as it takes */
-  drain(timeoutMs: number | null): Promise<DrainResult> {
-    this.draining ??= this.empty(timeoutMs);
-    return this.draining;
+  /**
+   * Every call waits for the same requests; each may bring a timeout.
+   * @param timeoutMs null: for as long as it takes
+   */
+  async drain(timeoutMs: number | null): Promise<DrainResult> {
+    this.draining ??= this.empty();
+    if (timeoutMs === null) return this.draining;
+    const timer = setTimeout(() => {
+      this.failAll(
+        new SwiftKVError(
+          'ERR_ABORTED',
+          `The engine was drained and the request had not ended after ${timeoutMs} ms (drain)`,
+        ),
+      );
+    }, timeoutMs);
+    const result = await this.draining;
+    clearTimeout(timer);
+    return result;
   }
 
-  private async empty(timeoutMs: number | null): Promise<DrainResult> {
+  private async empty(): Promise<DrainResult> {
     const total = this.requests.size;
     const failedBefore = this.numFailed;
-    const emptied = new Promise<void>((resolve) => {
-      this.onEmpty = resolve;
-      if (total === 0) resolve();
-    });
-    const timer =
-      timeoutMs === null
-        ? null
-        : setTimeout(() => {
-            this.failAll(
-              new SwiftKVError(
-                'ERR_ABORTED',
-                `The engine was drained and the request had not ended after ${timeoutMs} ms (drain)`,
-              ),
-            );
-          }, timeoutMs);
-    await emptied;
-    if (timer !== null) clearTimeout(timer);
+    if (total > 0) {
+      await new Promise<void>((resolve) => {
+        this.onEmpty = resolve;
+      });
+    }
     const aborted = this.numFailed - failedBefore;
     return { finished: total - aborted, aborted };
   }

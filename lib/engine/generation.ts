@@ -1,6 +1,6 @@
 // What `engine.generate` returns: nothing happens until it is consumed, as a stream of parts or as one result.
 
-import { SwiftKVError } from '../errors.ts';
+import { SwiftKVError, toSwiftKVError } from '../errors.ts';
 import type { GenerateRequest } from './generate-options.ts';
 import { type GenerationHost, Run } from './run.ts';
 import type { GeneratePart, GenerateResult } from './types.ts';
@@ -82,6 +82,11 @@ class PartIterator implements AsyncIterator<GeneratePart, undefined, undefined> 
   }
 
   next(): Promise<IteratorResult<GeneratePart, undefined>> {
+    // At once, as `results` does: requests come in the order in which they are consumed.
+    if (this.state === 'new') {
+      this.state = 'open';
+      this.run.start();
+    }
     const turn = this.last.then(() => this.advance());
     this.last = turn.catch(() => {});
     return turn;
@@ -97,16 +102,12 @@ class PartIterator implements AsyncIterator<GeneratePart, undefined, undefined> 
 
   private async advance(): Promise<IteratorResult<GeneratePart, undefined>> {
     const { run } = this;
-    if (this.state === 'new') {
-      this.state = 'open';
-      run.start();
-    }
     while (this.state === 'open') {
       if (run.error !== null) {
         this.state = 'done';
         throw run.error;
       }
-      const part = run.take();
+      const part = this.take();
       if (part !== null) return { done: false, value: part };
       if (run.finished) {
         this.state = 'done';
@@ -115,5 +116,17 @@ class PartIterator implements AsyncIterator<GeneratePart, undefined, undefined> 
       await run.nextUpdate();
     }
     return { done: true, value: undefined };
+  }
+
+  private take(): GeneratePart | null {
+    try {
+      return this.run.take();
+    } catch (error) {
+      // A decoder that throws: nobody reads on, so the request would run for nobody.
+      this.state = 'done';
+      const failure = toSwiftKVError(error);
+      this.run.fail(failure);
+      throw failure;
+    }
   }
 }
