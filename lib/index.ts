@@ -31,6 +31,7 @@ export type {
   Usage,
 } from './engine/types.ts';
 export { type ErrorCode, errorCodes, SwiftKVError } from './errors.ts';
+export { type Trace, traceTo } from './trace/chrome-trace.ts';
 
 /** Of this package. */
 export const version: string = (createRequire(import.meta.url)('../package.json') as { version: string }).version;

@@ -6,6 +6,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import type { Engine } from '../engine/engine.ts';
 import type { FinishPart, GenerateOptions } from '../engine/types.ts';
 import { SwiftKVError } from '../errors.ts';
+import { withTrace } from '../trace/chrome-trace.ts';
 import { withInterrupt } from './exit.ts';
 import { addModelOptions, loadEngine, type ModelFlags, modelArgument } from './model-options.ts';
 import { addSamplingOptions, describeAnswer, type SamplingFlags, samplingOf, tokenIdList } from './sampling-options.ts';
@@ -21,6 +22,7 @@ interface GenerateFlags extends ModelFlags, SamplingFlags {
   promptLogprobs?: number;
   json?: boolean;
   stats?: boolean;
+  trace?: string;
 }
 
 export function generateCommand(): Command {
@@ -37,9 +39,10 @@ export function generateCommand(): Command {
     .option('--logprobs <n>', 'with --json: log-probabilities of the answer and of the n likeliest tokens', topTokens)
     .option('--prompt-logprobs <n>', 'the same for the prompt', topTokens)
     .option('--json', 'print one JSON object instead of text')
-    .option('--stats', 'print counts and timings to stderr');
+    .option('--stats', 'print counts and timings to stderr')
+    .option('--trace <file>', 'write a Chrome trace of the steps and the request, for https://ui.perfetto.dev');
   return addModelOptions(command).action((model: string, flags: GenerateFlags) =>
-    withInterrupt((signal) => generate(model, flags, signal)),
+    withInterrupt((signal) => withTrace(flags.trace, () => generate(model, flags, signal))),
   );
 }
 

@@ -30,7 +30,7 @@ export class WatchedLoop {
     this.loop = new EngineLoop(this.runner, this.scheduler);
   }
 
-  job(tokens: number[], maxTokens: number, more: Partial<SequenceOptions> = {}): Job {
+  job(tokens: number[], maxTokens: number, more: Partial<SequenceOptions> = {}, sampler = greedy): Job {
     const sequence = new Sequence({
       prompt: Int32Array.from(tokens),
       maxTokens,
@@ -38,7 +38,7 @@ export class WatchedLoop {
       root: rootOf(''),
       ...more,
     });
-    return new Job(sequence, greedy, { onUpdate() {}, onError: (error) => this.errors.push(error) });
+    return new Job(sequence, sampler, { onUpdate() {}, onError: (error) => this.errors.push(error) });
   }
 
   /** Submits a request of `n` answers. */
