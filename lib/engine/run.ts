@@ -113,6 +113,8 @@ export class Run implements AnswerHost {
 
   answerUpdated(): void {
     if (this.finished) this.detach();
+    // Whoever wants everything at once is woken once.
+    else if (this.bound === null) return;
     this.wake();
   }
 
