@@ -62,10 +62,12 @@ export class World {
   readonly loop: EngineLoop;
   readonly requests: Request[] = [];
   readonly counters: Counters;
+  /** What the clock says of each step from now on. */
+  stepMs = 1;
 
   constructor(options: FakeOptions & { maxStepMs: number; prefixCaching: boolean }, counters: Counters) {
     this.counters = counters;
-    this.runner = new FakeRunner({ ...options, vocabSize, nanToken });
+    this.runner = new FakeRunner({ ...options, vocabSize, nanToken, stepMs: () => this.stepMs });
     const { config, capacity, numBlocks, maxModelLen } = this.runner;
     this.blocks = new BlockManager(numBlocks, { prefixCaching: options.prefixCaching });
     const limits = { ...capacity, maxScoredRows: 4, maxWaiting: 1000, maxModelLen, maxStepMs: options.maxStepMs };

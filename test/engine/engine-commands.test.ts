@@ -1,5 +1,5 @@
 // Random histories: arrivals, shared prompts, several answers to one, priorities, aborts, readers that leave or pause, failing
-// steps, resets, and any cache and step size. After every step the books are checked; in the end every answer is the one that
+// steps, resets, jumping clocks, and any cache and step size. After every step the books are checked; in the end every answer is the one that
 // the model gives alone, and every block is back.
 
 import fc from 'fast-check';
@@ -84,6 +84,11 @@ const wait = command('wait', fc.integer({ min: 1, max: 40 }), async (world, turn
   if (!world.runner.busy) world.scheduler.checkIntegrity();
 });
 
+/** The clock of a machine that was suspended, throttled or set: what the cost model believes then is nonsense. */
+const jump = command('jump', fc.constantFrom(-1000, 0, 1e-9, 1, 1e4, 1e12), (world, ms) => {
+  world.stepMs = ms;
+});
+
 const failStep = command('failStep', fc.constant(null), (world) => {
   world.runner.nextError = new SwiftKVError('ERR_OUT_OF_MEMORY', 'the step failed');
 });
@@ -123,7 +128,7 @@ async function playMany(kinds: fc.Arbitrary<Command>[], numRuns: number, maxComm
 }
 
 it('keeps every answer and every block through arrivals, aborts, pauses, shared prompts and small caches', async () => {
-  const kinds = [submit, submit, burst, questions, questions, wait, wait, abort, pause, resume, resume, reset];
+  const kinds = [submit, submit, burst, questions, questions, wait, wait, abort, pause, resume, resume, reset, jump];
   const counters = await playMany(kinds, 60, 60);
   expect(counters.preemptions).toBeGreaterThan(10);
   expect(counters.cancels).toBeGreaterThan(3);
@@ -136,7 +141,22 @@ it('keeps every answer and every block through arrivals, aborts, pauses, shared 
 }, 120_000);
 
 it('keeps them through thousands of steps', async () => {
-  const kinds = [submit, submit, submit, burst, questions, questions, wait, wait, wait, abort, pause, resume, resume];
+  const kinds = [
+    submit,
+    submit,
+    submit,
+    burst,
+    questions,
+    questions,
+    wait,
+    wait,
+    wait,
+    abort,
+    pause,
+    resume,
+    resume,
+    jump,
+  ];
   const counters = await playMany(kinds, 8, 600);
   expect(counters.steps).toBeGreaterThan(5000);
   expect(counters.preemptions).toBeGreaterThan(20);
