@@ -33,7 +33,9 @@ const seed = Number(args.seed ?? Date.now() % 1_000_000);
 const model = 'embedded:swiftkv-50-g4';
 const maxSequences = 32;
 const numCheckpoints = 10;
+/** Which answers are checked: one of so many, and one of so many of those with several answers. */
 const checkEvery = 10;
+const checkEveryOfSeveral = 2;
 /** At each checkpoint. */
 const idleMs = 400;
 const allowedDelayMs = 10;
@@ -104,7 +106,9 @@ async function play(spec, number, finished) {
     count('completion tokens', usage.completionTokens);
   }
   count('prompt tokens', outcome.usage[0].promptTokens);
-  if (number % checkEvery === 0) finished.push({ spec, what, answers: outcome.answers });
+  const several = (spec.options.n ?? 1) > 1;
+  if (number % (several ? checkEveryOfSeveral : checkEvery) === 0)
+    finished.push({ spec, what, answers: outcome.answers });
 }
 
 /** Starts requests as planned, and waits for the end of all. */

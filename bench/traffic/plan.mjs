@@ -23,7 +23,7 @@ const phases = [
 const phaseLength = 60;
 /** Every so many requests, some come at once. */
 const burstEvery = 300;
-const burstLength = 80;
+const burstLength = 100;
 const words =
   'the of and to in is that it was for on are as with his they at be this from have or by one had not but'.split(' ');
 
@@ -63,7 +63,7 @@ export function planTraffic(seed, count) {
   let burst = 0;
   for (let i = 0; i < count; i++) {
     if (burst > 0) burst--;
-    else if (i % burstEvery === burstEvery / 2) burst = burstLength;
+    else if (i % burstEvery === burstLength + 30) burst = burstLength;
     const phase = phases[Math.floor(i / phaseLength) % phases.length];
     const level = burst > 0 ? Number.POSITIVE_INFINITY : phase.level;
     // Poisson arrivals: exponential gaps.
