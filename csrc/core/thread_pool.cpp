@@ -4,8 +4,8 @@
 // compare-and-swap while the run is open; the caller closes the run once every piece is claimed and waits until nobody
 // is inside. A worker that is late (descheduled, waking up) finds the run closed and costs nothing. That the caller has
 // parked is a bit of the ticket too: the last worker out learns it from the same operation that takes it out, so no
-// order between two variables is needed (QEMU up to at least 7.2 does not keep that of Arm's stlr and ldar on x86, and a
-// caller slept for ever there).
+// order between two variables is needed (QEMU up to at least 7.2 does not keep that of Arm's stlr and ldar on x86, and
+// a caller slept for ever there).
 #include "core/thread_pool.h"
 
 #include <atomic>
