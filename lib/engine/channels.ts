@@ -80,5 +80,11 @@ export interface RequestMessage {
 
 export const channelNames = { step: 'swiftkv:step', request: 'swiftkv:request' } as const;
 
-export const stepChannel = channel(channelNames.step);
-export const requestChannel = channel(channelNames.request);
+/** What is used of a channel; the types of Node may be missing where this package is installed. */
+interface Publisher<T> {
+  readonly hasSubscribers: boolean;
+  publish(message: T): void;
+}
+
+export const stepChannel: Publisher<StepMessage> = channel(channelNames.step);
+export const requestChannel: Publisher<RequestMessage> = channel(channelNames.request);
