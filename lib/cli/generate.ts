@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { text as readAll } from 'node:stream/consumers';
 import { Command, InvalidArgumentError } from 'commander';
 import type { Engine } from '../engine/engine.ts';
+import { maxAnswers } from '../engine/generate-options.ts';
 import type { FinishPart, GenerateOptions } from '../engine/types.ts';
 import { SwiftKVError } from '../errors.ts';
 import { withTrace } from '../trace/chrome-trace.ts';
@@ -17,6 +18,7 @@ interface GenerateFlags extends ModelFlags, SamplingFlags {
   tokenIds?: number[];
   chat?: string;
   system?: string;
+  answers?: number;
   fullDepth?: boolean;
   logprobs?: number;
   promptLogprobs?: number;
@@ -35,6 +37,7 @@ export function generateCommand(): Command {
     .option('-c, --chat <text>', "a user's message, rendered with the model's chat template")
     .option('--system <text>', 'a system message before --chat');
   addSamplingOptions(command)
+    .option('--answers <n>', 'so many answers, each printed when all have ended', answerCount)
     .option('--full-depth', 'run every layer on every prompt token')
     .option('--logprobs <n>', 'with --json: log-probabilities of the answer and of the n likeliest tokens', topTokens)
     .option('--prompt-logprobs <n>', 'the same for the prompt', topTokens)
@@ -56,15 +59,19 @@ async function generate(model: string, flags: GenerateFlags, signal: AbortSignal
     const request: GenerateOptions = {
       ...input,
       ...samplingOf(flags),
+      n: flags.answers,
       fullDepth: flags.fullDepth,
       logprobs: flags.logprobs,
       promptLogprobs: flags.promptLogprobs,
       signal,
     };
     if (flags.json) {
-      const result = await engine.generate(request).result();
-      process.stdout.write(`${JSON.stringify(result, (_, v) => (typeof v === 'bigint' ? v.toString() : v))}\n`);
-      if (flags.stats) printStats(result);
+      const results = await engine.generate(request).results();
+      const printed = flags.answers === undefined ? results[0] : results;
+      process.stdout.write(`${JSON.stringify(printed, (_, v) => (typeof v === 'bigint' ? v.toString() : v))}\n`);
+      if (flags.stats) results.forEach(printStats);
+    } else if (flags.answers !== undefined) {
+      await printAll(engine, request, flags.stats ?? false);
     } else {
       await stream(engine, request, flags.stats ?? false);
     }
@@ -86,6 +93,16 @@ async function stream(engine: Engine, request: GenerateOptions, stats: boolean):
       if (!last.endsWith('\n')) process.stdout.write('\n');
       if (stats) printStats(part);
     }
+  }
+}
+
+/** Several answers at once would mix on a terminal: each is printed whole, under its number. */
+async function printAll(engine: Engine, request: GenerateOptions, stats: boolean): Promise<void> {
+  const asText = engine.info().tokenizer;
+  for (const result of await engine.generate(request).results()) {
+    const text = asText ? result.text : result.tokenIds.join(' ');
+    process.stdout.write(`[${result.index}] ${text}${text.endsWith('\n') ? '' : '\n'}`);
+    if (stats) printStats(result);
   }
 }
 
@@ -123,6 +140,13 @@ export async function readPrompt(file: string): Promise<string> {
   } catch (error) {
     throw new SwiftKVError('ERR_IO', `Reading ${file} failed: ${(error as Error).message}`, { cause: error });
   }
+}
+
+function answerCount(text: string): number {
+  if (!/^\d+$/.test(text) || Number(text) < 1 || Number(text) > maxAnswers) {
+    throw new InvalidArgumentError(`Expected an integer from 1 to ${maxAnswers}.`);
+  }
+  return Number(text);
 }
 
 function topTokens(text: string): number {

@@ -66,8 +66,9 @@ export function describeAnswer({
 }: Pick<FinishPart, 'usage' | 'timings' | 'finishReason'>) {
   const skipped = usage.rowLayersSkipped / (usage.rowLayersRun + usage.rowLayersSkipped);
   const tpot = timings.tpotMs === null ? '' : `, ${timings.tpotMs.toFixed(1)} ms per token after it`;
+  const cached = usage.cachedTokens === 0 ? '' : ` (${formatCount(usage.cachedTokens)} cached)`;
   return (
-    `${formatCount(usage.promptTokens)} prompt tokens, ${formatCount(usage.completionTokens)} generated (${finishReason}); ` +
+    `${formatCount(usage.promptTokens)} prompt tokens${cached}, ${formatCount(usage.completionTokens)} generated (${finishReason}); ` +
     `first token after ${timings.ttftMs.toFixed(1)} ms${tpot}\n` +
     `rows x layers: ${formatCount(usage.rowLayersRun)} run, ${formatCount(usage.rowLayersSkipped)} skipped ` +
     `(${(skipped * 100).toFixed(1)}%)\n`

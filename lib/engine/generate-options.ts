@@ -55,7 +55,7 @@ const known = [
   'signal',
 ] as const;
 
-const maxAnswers = 64;
+export const maxAnswers = 64;
 const maxPriority = 2 ** 31 - 1;
 const defaultMaxBufferedTokens = 1024;
 const maxStops = 64;

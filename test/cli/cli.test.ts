@@ -80,6 +80,20 @@ describe('generate', () => {
     expect((await swiftkv(flags)).stderr).toMatch(/Expected --json beside --logprobs/);
   });
 
+  it('prints several answers under their numbers, and all of them with --json', async () => {
+    const flags = ['generate', 'embedded:base', '-p', prompt, '-n', '4', '-t', '1', '--seed', '3', '--answers', '3'];
+    const [plain, json] = await Promise.all([swiftkv(flags), swiftkv([...flags, '--json'])]);
+    const results = JSON.parse(json.stdout) as GenerateResult[];
+    expect(results.map(({ index, tokenIds }) => [index, tokenIds.length])).toEqual([0, 1, 2].map((i) => [i, 4]));
+    expect(plain.stdout.trimEnd()).toBe(
+      results
+        .map(({ index, text }) => `[${index}] ${text}`)
+        .join('\n')
+        .trimEnd(),
+    );
+    expect((await swiftkv([...flags.slice(0, -1), '65'])).code).toBe(2);
+  });
+
   it('takes token ids', async () => {
     const run = await swiftkv([
       'generate',
