@@ -207,9 +207,19 @@ describe('a pass', () => {
 
   it('adds up the steps that the engine tells of meanwhile, and listens no longer', async () => {
     const steps = channel('swiftkv:step');
-    const step = { startedAt: 5, endedAt: 8, scheduleMs: 1, fillMs: 0.5, notifyMs: 0.25, rows: 7, running: 2 };
+    const step = {
+      startedAt: 5,
+      endedAt: 8,
+      scheduleMs: 1,
+      fillMs: 0.5,
+      notifyMs: 0.125,
+      applyMs: 0.125,
+      rows: 7,
+      running: 2,
+    };
     const fake = new FakeEngine(() => {
       steps.publish(step);
+      steps.publish({ ...step, code: 'ERR_ABORTED' });
       return 0;
     });
     const { steps: totals } = await runPass(fake.engine, requests(3), { kind: 'concurrency', concurrency: 3 }, signal);

@@ -207,6 +207,20 @@ describe('bench throughput', () => {
     expect(same).toMatchObject({ code: 0, stdout: expect.stringMatching(/0 worse, 0 better/) });
   });
 
+  it('finds shared prefixes, begins every pass without them, and writes a trace', async () => {
+    const trace = join(folder, 'trace.json');
+    const run = await swiftkv([
+      ...['bench', 'throughput', 'random:embedded', '--variants', 'plain', '--concurrency', '1', ...small],
+      ...['--workload', 'prefix', '--prefix-length', '64', '--prefix-count', '2', '--json', '-', '--trace', trace],
+    ]);
+    const [result] = JSON.parse(run.stdout).results;
+    // Of five requests of two families three find the four blocks of their prefix.
+    expect(result.figures.prefixHitTokens.rounds).toEqual([3 * 64, 3 * 64]);
+    expect(result).toMatchObject({ flopRatio: null, ofPeak: null });
+    expect(result.figures.rowsPerStep.median).toBeGreaterThan(1);
+    expect(JSON.stringify(JSON.parse(await readFile(trace, 'utf8')))).toMatch(/"ph"/);
+  });
+
   it('reads requests from a file, texts of a model and token ids', async () => {
     const file = join(folder, 'requests.jsonl');
     await writeFile(file, '{"prompt":"Once upon a time","maxTokens":3}\n{"tokenIds":[5,6,7],"maxTokens":2}\n');

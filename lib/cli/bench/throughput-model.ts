@@ -38,16 +38,16 @@ export class ThroughputModel {
     options: ThroughputLoadOptions,
   ): Promise<ThroughputModel> {
     const maxModelLen = longestRequest(items);
-    const { prefixCaching: _, ...engineOptions } = options;
     const { dtype, kvCacheDtype, weightDtype, activationDtype } = variant;
     const engine = await Engine.load(resolveModel(variant.source), {
-      ...engineOptions,
+      ...options,
       dtype,
       kvCacheDtype,
       weightDtype,
       activationDtype,
       maxModelLen,
       kvCacheBytes: options.kvCacheBytes ?? (await cacheBytes(variant, maxModelLen, options.maxSequences)),
+      maxQueued: items.length,
     });
     return new ThroughputModel(variant, engine, items, options.signal);
   }
@@ -74,6 +74,7 @@ export class ThroughputModel {
 
   /** The whole workload, with nothing of it in the prefix cache. */
   pass(sending: Sending): Promise<PassRecord> {
+    this.#engine.resetPrefixCache();
     return runPass(this.#engine, this.#requests, sending, this.#signal);
   }
 

@@ -32,6 +32,7 @@ export interface ThroughputFlags extends OutputFlags, LoadFlags {
   kvDtype?: 'f32' | 'bf16' | 'fp8';
   weightDtype?: WeightDType;
   memory?: number;
+  trace?: string;
 }
 
 const defaultModel = 'random:llama-276m';
@@ -84,6 +85,7 @@ export function throughputOptions(): Command {
     )
     .addOption(new Option('--kv-dtype <type>', 'KV cache, where a variant does not say').choices(kvDTypes))
     .option('--memory <size>', 'of the models that are loaded together (default: 70% of what is free)', byteSize)
+    .option('--trace <file>', 'write steps and requests as Chrome trace events, for https://ui.perfetto.dev')
     .option('--json <file>', 'write every result as JSON; - is stdout, instead of the tables')
     .option('--markdown', 'print the tables as markdown')
     .addHelpText('after', help);

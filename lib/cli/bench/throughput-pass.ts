@@ -116,8 +116,7 @@ async function consume(
       continue;
     }
     const { usage, timings } = part;
-    const { promptTokens, completionTokens, preemptions } = usage;
-    const cachedTokens = 0;
+    const { promptTokens, completionTokens, cachedTokens, preemptions } = usage;
     if (promptTokens !== tokenIds.length || completionTokens !== maxTokens) break;
     return {
       promptTokens,

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { SwiftKVError } from '../../errors.ts';
 import { cpuInfo, openDevice } from '../../kernels/device.ts';
 import { availableMemory } from '../../machine/memory.ts';
+import { withTrace } from '../../trace/chrome-trace.ts';
 import { withInterrupt } from '../exit.ts';
 import { poissonArrivals } from './arrivals.ts';
 import { benchEnvironment, describeEnvironment } from './environment.ts';
@@ -28,12 +29,12 @@ import { fileWorkload } from './workload-file.ts';
 const defaultMemoryShare = 0.7;
 /** Only the peak is asked of the meter; the memory whose reading gives the bandwidth may be small. */
 const meterBytes = 4096;
-/** A pass is long and has its share of whatever happens: it is not repeated, only reported as disturbed. */
-const attempts = 1;
+/** A disturbed pass is repeated once: it is long, and cannot wait for a quiet machine. */
+const attempts = 2;
 
 export function throughputCommand(): Command {
   return throughputOptions().action((models: string[], flags: ThroughputFlags) =>
-    withInterrupt((signal) => benchThroughput(models, flags, signal)),
+    withInterrupt((signal) => withTrace(flags.trace, () => benchThroughput(models, flags, signal))),
   );
 }
 
