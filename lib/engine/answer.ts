@@ -101,7 +101,8 @@ export class Answer implements JobListener {
     this.taken = outputs;
     if (sequence.paused) this.host.resume(job);
     const { promptLength, length } = sequence;
-    const tokenIds = Array.from(sequence.tokens.subarray(promptLength + from, length));
+    const tokenIds: number[] = [];
+    for (let i = promptLength + from; i < length; i++) tokenIds.push(sequence.tokens[i]!);
     return { type: 'text', index: this.index, text, tokenIds, logprobs: logprobs?.read(from, tokenIds) ?? null };
   }
 

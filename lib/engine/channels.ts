@@ -15,8 +15,8 @@ export interface StepItem {
 
 /**
  * On `swiftkv:step`, when a step's results have been applied. Moments are of performance.now(), in milliseconds. JavaScript
- * plans (scheduleMs) and writes the batch (fillMs) before `startedAt`, tells the listeners of the step before (notifyMs)
- * from then on, and applies the results (applyMs) from `endedAt` on.
+ * plans (scheduleMs) and writes the batch (fillMs) before `startedAt`; from then on it hands the batch to native code
+ * (submitMs) and tells the listeners of the step before (notifyMs); from `endedAt` on it applies the results (applyMs).
  */
 export interface StepMessage {
   /** Which engine of this thread, from 1 on. */
@@ -26,8 +26,9 @@ export interface StepMessage {
   startedAt: number;
   endedAt: number;
   scheduleMs: number;
-  /** Writing the batch, setting samplers, masks, and handing all of it to native code. */
+  /** Writing the batch, setting samplers and masks. */
   fillMs: number;
+  submitMs: number;
   /** Stop strings, and the decoding that they need; streams and results decode after it, when they are read. */
   notifyMs: number;
   applyMs: number;

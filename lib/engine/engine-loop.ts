@@ -149,8 +149,9 @@ export class EngineLoop {
       writer.write(plan);
       this.setSamplers(plan);
       this.writeMasks(plan, writer);
+      this.observer.stepStarting();
       const running = this.runner.run(writer.batch);
-      this.observer.stepStarted();
+      this.observer.stepSubmitted();
       this.current = plan;
       try {
         // Results of the step before are handed on while this one runs.

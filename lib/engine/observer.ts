@@ -35,6 +35,7 @@ export class EngineObserver {
   private planningAt = 0;
   private plannedAt = 0;
   private startedAt = 0;
+  private submittedAt = 0;
   private notifiedAt = 0;
   endedAt = 0;
   /** Of the step in flight, while somebody listens. */
@@ -57,9 +58,14 @@ export class EngineObserver {
     this.message = stepChannel.hasSubscribers ? this.describe(plan, jobs) : null;
   }
 
-  /** Native code has the step. */
-  stepStarted(): void {
+  /** The batch is written. */
+  stepStarting(): void {
     this.startedAt = performance.now();
+  }
+
+  /** Native code has it. */
+  stepSubmitted(): void {
+    this.submittedAt = performance.now();
   }
 
   /** Whoever waited for the step before has been told. */
@@ -88,8 +94,9 @@ export class EngineObserver {
   stepFailed(code: ErrorCode): void {
     if (this.message === null) return;
     // It may have failed before it started.
-    if (this.startedAt < this.plannedAt) this.stepStarted();
-    if (this.notifiedAt < this.startedAt) this.notified();
+    if (this.startedAt < this.plannedAt) this.stepStarting();
+    if (this.submittedAt < this.startedAt) this.stepSubmitted();
+    if (this.notifiedAt < this.submittedAt) this.notified();
     this.stepEnded();
     this.message.code = code;
     this.publishStep(this.message, this.endedAt);
@@ -149,6 +156,7 @@ export class EngineObserver {
       endedAt: 0,
       scheduleMs: this.plannedAt - this.planningAt,
       fillMs: 0,
+      submitMs: 0,
       notifyMs: 0,
       applyMs: 0,
       rows: plan.rows,
@@ -168,7 +176,8 @@ export class EngineObserver {
     message.startedAt = this.startedAt;
     message.endedAt = this.endedAt;
     message.fillMs = this.startedAt - this.plannedAt;
-    message.notifyMs = this.notifiedAt - this.startedAt;
+    message.submitMs = this.submittedAt - this.startedAt;
+    message.notifyMs = this.notifiedAt - this.submittedAt;
     message.applyMs = appliedAt - this.endedAt;
     stepChannel.publish(message);
   }

@@ -31,7 +31,9 @@ export class TraceBuilder {
     const plannedAt = startedAt - m.fillMs;
     this.slice(pid, javascriptTrack, 'schedule', plannedAt - m.scheduleMs, plannedAt);
     this.slice(pid, javascriptTrack, 'fill', plannedAt, startedAt);
-    this.slice(pid, javascriptTrack, 'notify', startedAt, startedAt + m.notifyMs);
+    const submittedAt = startedAt + m.submitMs;
+    this.slice(pid, javascriptTrack, 'submit', startedAt, submittedAt);
+    this.slice(pid, javascriptTrack, 'notify', submittedAt, submittedAt + m.notifyMs);
     this.slice(pid, javascriptTrack, 'apply', endedAt, endedAt + m.applyMs);
     this.slice(pid, stepsTrack, stepName(m), startedAt, endedAt, stepArgs(m));
     this.counters(m);

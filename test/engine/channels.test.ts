@@ -119,9 +119,10 @@ describe('swiftkv:step', () => {
     let end = 0;
     for (const m of steps) {
       expect(m.rows).toBe(m.items.reduce((rows, item) => rows + item.count, 0));
-      for (const ms of [m.scheduleMs, m.fillMs, m.notifyMs, m.applyMs]) expect(ms).toBeGreaterThanOrEqual(0);
+      for (const ms of [m.scheduleMs, m.fillMs, m.submitMs, m.notifyMs, m.applyMs])
+        expect(ms).toBeGreaterThanOrEqual(0);
       expect(m.startedAt - m.fillMs - m.scheduleMs).toBeGreaterThanOrEqual(end);
-      expect(m.startedAt + m.notifyMs).toBeLessThanOrEqual(m.endedAt);
+      expect(m.startedAt + m.submitMs + m.notifyMs).toBeLessThanOrEqual(m.endedAt);
       end = m.endedAt + m.applyMs;
     }
     expect(steps[0]).toMatchObject({ running: 2, waiting: 0, preemptions: 0, copies: 0 });

@@ -110,7 +110,7 @@ describe('a trace', () => {
     const javascript = nested(events, pid, tracks.get('JavaScript')!);
     for (let i = 1; i < javascript.length; i++)
       expect(from(javascript[i]!)).toBeGreaterThanOrEqual(to(javascript[i - 1]!));
-    for (const name of ['schedule', 'fill', 'notify', 'apply']) {
+    for (const name of ['schedule', 'fill', 'submit', 'notify', 'apply']) {
       expect(javascript.filter((e) => e.name === name)).toHaveLength(steps.length);
     }
 
