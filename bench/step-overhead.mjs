@@ -60,7 +60,7 @@ function measure(decodes, chunk, count) {
         maxTokens,
         stopIds: new Set(),
         fullDepth: false,
-        scoring: false,
+        scoring: null,
       }),
     );
   let turn = 0;

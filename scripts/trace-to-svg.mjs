@@ -158,6 +158,7 @@ y += 26;
 writeFileSync(
   svgPath,
   `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${n(y)}" width="${width}" height="${n(y)}">
+<title>Timeline of an engine: steps, JavaScript, answers, free blocks</title>
 <style>${style}
 </style>
 <rect class="paper" width="${width}" height="${n(y)}"/>

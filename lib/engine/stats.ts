@@ -45,8 +45,8 @@ export interface EngineStats {
   /** From a step's first op to its last, of steps that succeeded. */
   stepMs: Histogram;
   /**
-   * What JavaScript spends on such a step: planning it, writing it, handing it over, telling the listeners of the one before (with the
-   * search for stop strings), applying its results. Readers decode their text when they read; that is not in it.
+   * What JavaScript spends on such a step: planning it, writing it, handing it over, telling the listeners of the one before
+   * (with the search for stop strings), applying its results. Readers decode their text when they read; that is not in it.
    */
   javascriptMs: Histogram;
   /** Since the first call of `stats()`, which starts the measurement; null until it has something to say. */

@@ -9,7 +9,8 @@ const folder = "'path/to/a/hugging-face/folder'";
 
 it.each([
   ['README.md', 2],
-  ['docs/generate.md', 1],
+  ['docs/generate.md', 3],
+  ['docs/scheduling.md', 1],
 ])('%s has typed examples that run', async (file, atLeast) => {
   const page = await readFile(new URL(`../../${file}`, import.meta.url), 'utf8');
   expect(page).toContain(folder);
