@@ -162,9 +162,11 @@ void submit_step(Executor& executor, std::shared_ptr<Program> program, std::shar
   };
   const auto outcome = std::make_shared<Outcome>();
   Job job;
-  job.work = [program, batch, outcome] {
+  // Let go of before anybody hears that the step has ended: a batch disposed of meanwhile is then gone.
+  job.work = [program, batch = std::move(batch), outcome]() mutable {
+    const std::shared_ptr<Batch> held = std::move(batch);
     outcome->began = true;
-    outcome->result = program->run(*batch);
+    outcome->result = program->run(*held);
   };
   job.cancel = [program] { program->cancel(); };
   job.done = [program, outcome, done = std::move(done)](const Error* error) {
