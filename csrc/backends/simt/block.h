@@ -37,7 +37,9 @@ struct Thread {
   const char* waits_for;  // null while it can run
   Site site;              // of what it waits for
   std::vector<Copy> copies;
-  uint32_t groups;  // committed so far
+  uint32_t groups;           // committed so far
+  const uint64_t* mbarrier;  // that it waits for
+  uint32_t parity;
 };
 
 // An object that ThreadSanitizer orders by. Two in turn: with one, a thread that runs ahead would seem ordered before
@@ -85,26 +87,29 @@ struct BulkCopy {
   Site site;
 };
 
-// One collective of a warpgroup under way, and its products.
+struct FreshMbarrier {
+  const uint64_t* barrier;
+  int thread;
+};
+
+// A product of a warpgroup that was asked for and is not computed yet.
 struct Product {
   int n;
   bool accumulate, a_in_registers, transposed_a, transposed_b;
+  bool chained;  // its sums are the results of an earlier one under way
   uint64_t a, b;
-  float* d[kLanes * kWarpsOfGroup];
-  const uint32_t* registers[kLanes * kWarpsOfGroup];
-  std::vector<float> sums;  // [128][n / 2], taken when it was asked for
-  std::vector<uint32_t> a_registers;
   uint32_t group;
-  Site site;
+  float* d[kLanes * kWarpsOfGroup];
+  std::vector<float> sums;        // [128][n / 2], as they were when it was asked for
+  std::vector<uint32_t> a_lanes;  // [128][4]
 };
 
+struct Wgmma;
 struct Warpgroup {
-  bool open;
   Op op;
   Site site;
   int arrived;
-  int values[2];  // of the first thread: must be the same in all
-  void* arguments[kLanes * kWarpsOfGroup];
+  const Wgmma* arguments[kLanes * kWarpsOfGroup];
   bool fenced;
   std::vector<Product> products;
   uint32_t groups;
@@ -145,6 +150,8 @@ struct Block {
   // Thread that copied into 16 bytes by cp.async and has not fenced since, + 1; for the asynchronous proxy.
   uint16_t unfenced[kSharedWindow / kCopyUnit];
   bool any_unfenced;
+  bool proxy_in_use;
+  std::vector<FreshMbarrier> fresh_mbarriers;  // initialised and not fenced
 };
 
 extern Block block;
@@ -215,6 +222,10 @@ bool land_bulk();
 void perform(Op op, Gathering& gathering);
 // Called when a block begins.
 void reset_copies();
+// proxy_view has something to say from here on.
+void open_proxy_view();
+// Fails unless the asynchronous proxy sees what the threads see.
+void check_proxy(size_t offset, size_t bytes, const Site& site);
 uint64_t schedule_generation();
 
 }  // namespace swiftkv::simt

@@ -94,14 +94,19 @@ void reset_copies() {
   for (int i = 0; i < block.thread_count; ++i) {
     block.threads[i].copies.clear();
     block.threads[i].groups = 0;
+    block.threads[i].mbarrier = nullptr;
   }
+  for (Warpgroup& g : block.warpgroups) {
+    g.arrived = 0;
+    g.fenced = false;
+    g.groups = 0;
+    g.products.clear();
+  }
+  block.proxy_in_use = false;
+  block.fresh_mbarriers.clear();
   block.bulk.clear();
   if (block.any_unfenced) fill_bytes(reinterpret_cast<unsigned char*>(block.unfenced), 0, sizeof block.unfenced);
   block.any_unfenced = false;
-}
-
-bool land_bulk() {
-  return false;
 }
 
 }  // namespace swiftkv::simt
