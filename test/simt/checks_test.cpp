@@ -45,7 +45,7 @@ __global__ void exited_lane(int* out) {
   out[threadIdx.x] = __shfl_xor_sync(kAllLanes, 1, 1);
 }
 __global__ void lane_outside_mask(int* out) {
-  out[threadIdx.x] = __shfl_xor_sync(0xfffffffeu, 1, 1);
+  out[threadIdx.x] = __shfl_xor_sync(0xfffffffeu, 1, 0);
 }
 __global__ void source_outside_mask(int* out) {
   if (threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(0xffffu, 1, 20);
