@@ -45,7 +45,7 @@ __global__ void rotate(int* data, int rounds) {
   data[i] = value;
 }
 
-TEST_CASE("barriers hold every thread") {
+TEST_CASE("barriers hold every thread [race]") {
   for_each_schedule([] {
     std::vector<int> data(160), expected(160);
     std::iota(data.begin(), data.end(), 0);
@@ -63,7 +63,7 @@ __global__ void reduce(const float* x, float* sums, int n) {
   sums[threadIdx.x] = sum;
 }
 
-TEST_CASE("block_sum gives every thread the same bits") {
+TEST_CASE("block_sum gives every thread the same bits [race]") {
   Rng rng(1);
   const std::vector<float> x = random_values(rng, 1000);
   const double expected = std::accumulate(x.begin(), x.end(), 0.0);
@@ -92,7 +92,7 @@ __global__ void shuffles(int* out) {
   row[7] = static_cast<int>(2 * wide);
 }
 
-TEST_CASE("shuffles and votes of a warp") {
+TEST_CASE("shuffles and votes of a warp [race]") {
   for_each_schedule([] {
     std::vector<int> out(64 * 8);
     CHECK(why(launch("shuffles", &shuffles, dim3(1), dim3(64), 0, nullptr, out.data())) == "");
@@ -154,7 +154,7 @@ __global__ void small_gemm(const bf16* a, const bf16* b, float* c, int n, int k)
   c[(row + 8) * n + column + 1] = d[3];
 }
 
-TEST_CASE("cp.async, ldmatrix and mma make a matrix product") {
+TEST_CASE("cp.async, ldmatrix and mma make a matrix product [race]") {
   constexpr int kM = 32, kN = 24, kK = 80;
   Rng rng(2);
   const auto a = random_values(rng, kM * kK), b = random_values(rng, kK * kN);

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Builds and runs the tests of the cuda backend's kernels on the host (docs/simt.md): plain; under AddressSanitizer and
+# UBSan; under ThreadSanitizer, which takes about 60 times as long, so only what has [race] in the name of its test case.
+# Needs doctest (scripts/setup-debian.sh). Usage: test-simt.sh [plain|address|thread]... [-- ARGUMENTS OF DOCTEST]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+modes=()
+while (($#)) && [[ $1 != -- ]]; do modes+=("$1"); shift; done
+(($#)) && shift
+((${#modes[@]})) || modes=(plain)
+
+export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=1:history_size=4
+
+build() {  # build FOLDER SANITIZERS
+  local log=$1/build.log
+  mkdir -p "$1"
+  cmake -S . -B "$1" -DSWIFTKV_SIMT=ON -DSWIFTKV_SIMT_SANITIZE="$2" >"$log" 2>&1 </dev/null &&
+    cmake --build "$1" --target swiftkv_simt_tests -j2 >>"$log" 2>&1 </dev/null ||
+    { grep -E 'error|FAILED' "$log" >&2 || tail -n 40 "$log" >&2; echo "test-simt: building in $1 failed" >&2; return 1; }
+}
+
+status=0
+for mode in "${modes[@]}"; do
+  case $mode in
+    plain)
+      echo "kernels on the host"
+      build build-simt "" && build-simt/swiftkv_simt_tests --no-colors "$@" || status=1
+      ;;
+    address)
+      echo "kernels on the host under AddressSanitizer and UBSan"
+      build build-simt-address address,undefined && build-simt-address/swiftkv_simt_tests --no-colors "$@" || status=1
+      ;;
+    thread)
+      echo "kernels on the host under ThreadSanitizer"
+      build build-simt-thread thread && build-simt-thread/swiftkv_simt_tests --no-colors --test-case='*[race]*' "$@" ||
+        status=1
+      ;;
+    *) echo "test-simt: expected plain, address or thread but received $mode" >&2; exit 2 ;;
+  esac
+done
+exit $status
