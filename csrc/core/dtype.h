@@ -129,7 +129,7 @@ static inline fp8_e4m3 to_fp8_e4m3(float x) {
 
 // The dynamic scale of values whose largest magnitude is max_abs: 1 where that is zero or too small to divide by.
 // Codes are to_fp8_e4m3(x / scale).
-static inline float fp8_scale(float max_abs) {
+static constexpr float fp8_scale(float max_abs) {
   const float scale = max_abs / kFp8Max;
   return scale > 0.0f ? scale : 1.0f;
 }
