@@ -19,10 +19,11 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const processes = 2;
 const secondsPerRun = 120;
 
+const folder = join(root, 'build-simt');
 const modes = {
-  plain: { folder: 'build-simt', sanitizers: '' },
-  address: { folder: 'build-simt-address', sanitizers: 'address,undefined' },
-  thread: { folder: 'build-simt-thread', sanitizers: 'thread' },
+  plain: { suffix: '', sanitizers: '' },
+  address: { suffix: '_address', sanitizers: 'address,undefined' },
+  thread: { suffix: '_thread', sanitizers: 'thread' },
 };
 const environment = {
   ...process.env,
@@ -54,31 +55,32 @@ async function demand(command, args) {
 }
 
 async function build(mode) {
-  const { folder, sanitizers } = modes[mode];
-  await demand('cmake', ['-S', '.', '-B', folder, '-DSWIFTKV_SIMT=ON', `-DSWIFTKV_SIMT_SANITIZE=${sanitizers}`]);
-  await demand('cmake', ['--build', folder, '--target', 'swiftkv_simt_tests', '-j', String(processes)]);
+  await demand('cmake', ['-S', '.', '-B', folder, '-DSWIFTKV_SIMT=ON']);
+  const target = `swiftkv_simt_tests${modes[mode].suffix}`;
+  await demand('cmake', ['--build', folder, '--target', target, '-j', String(processes)]);
 }
 
 /** The compiler's arguments for a unit, without the parts that name its source and object. */
 function compileArguments(mode, unit) {
-  const commands = JSON.parse(readFileSync(join(root, modes[mode].folder, 'compile_commands.json'), 'utf8'));
-  const entry = commands.find((c) => resolve(c.directory, c.file) === join(root, unit) && c.command.includes('simt_'));
-  if (!entry) throw new Error(`no command compiles ${unit} in ${modes[mode].folder}`);
+  const commands = JSON.parse(readFileSync(join(folder, 'compile_commands.json'), 'utf8'));
+  const target = new RegExp(`swiftkv_simt_(kernels|tests)${modes[mode].suffix}\\.dir`);
+  const entry = commands.find((c) => resolve(c.directory, c.file) === join(root, unit) && target.test(c.command));
+  if (!entry) throw new Error(`no command compiles ${unit} in mode ${mode}`);
   const words = entry.command.split(/\s+/);
   const kept = [];
   for (let i = 0; i < words.length; i++) {
     if (words[i] === '-o' || words[i] === '-c') i++;
     else kept.push(words[i]);
   }
-  return { words: kept.map((w) => (/^-I(?!\/)/.test(w) ? `-I${resolve(entry.directory, w.slice(2))}` : w)) };
+  return kept.map((w) => (/^-I(?!\/)/.test(w) ? `-I${resolve(entry.directory, w.slice(2))}` : w));
 }
 
 function objectsOfTests(mode) {
-  const folder = join(root, modes[mode].folder, 'CMakeFiles/swiftkv_simt_tests.dir/test');
+  const objects = join(folder, `CMakeFiles/swiftkv_simt_tests${modes[mode].suffix}.dir/test`);
   return ['simt', 'native'].flatMap((part) =>
-    readdirSync(join(folder, part))
+    readdirSync(join(objects, part))
       .filter((name) => name.endsWith('.o'))
-      .map((name) => join(folder, part, name)),
+      .map((name) => join(objects, part, name)),
   );
 }
 
@@ -96,20 +98,18 @@ async function plant(fault, work) {
   );
 
   const object = join(work, 'changed.o');
-  const { words } = compileArguments(fault.mode, unit);
-  const [compiler, ...flags] = words;
+  const [compiler, ...flags] = compileArguments(fault.mode, unit);
   const input = unit === fault.file ? copy : join(root, unit);
   // The copy is found before the original, whose own folder comes after -I for names that begin with backends/.
   const args = [`-I${join(work, 'csrc')}`, `-I${join(work, 'test/simt')}`, ...flags, '-w', '-c', input, '-o', object];
   const compiled = await run(compiler, args);
   if (compiled.status !== 0) return `does not compile:\n${compiled.output.slice(-2000)}`;
 
-  const folder = join(root, modes[fault.mode].folder);
-  const { sanitizers } = modes[fault.mode];
+  const { suffix, sanitizers } = modes[fault.mode];
   const program = join(work, 'tests');
   const replaced = `${basename(unit)}.o`;
   const objects = objectsOfTests(fault.mode).filter((o) => basename(o) !== replaced);
-  const libraries = ['libswiftkv_simt_kernels.a', 'libswiftkv_core.a'].map((name) => join(folder, name));
+  const libraries = [`libswiftkv_simt_kernels${suffix}.a`, 'libswiftkv_core.a'].map((name) => join(folder, name));
   const linker = compiler.endsWith('ccache') ? flags[0] : compiler;
   const sanitize = sanitizers ? [`-fsanitize=${sanitizers}`] : [];
   const linked = await run(linker, [...sanitize, '-o', program, object, ...objects, ...libraries, '-pthread', '-ldl']);
@@ -125,16 +125,16 @@ async function plant(fault, work) {
 
 /** The same tests on the sources as they are. */
 async function control({ mode, tests }) {
-  const program = join(root, modes[mode].folder, 'swiftkv_simt_tests');
+  const program = join(folder, `swiftkv_simt_tests${modes[mode].suffix}`);
   const { status, output } = await run(program, ['--no-colors', `--test-case=${tests}`], secondsPerRun);
   if (status !== 0) return `fails without a fault:\n${output.slice(0, 3000)}`;
   return /test cases:\s+0 \|/.test(output) ? 'no test case has such a name' : null;
 }
 
 async function load() {
-  const folder = join(root, 'test/simt/faults');
-  const files = readdirSync(folder).filter((name) => name.endsWith('.mjs'));
-  const lists = await Promise.all(files.map(async (name) => (await import(pathToFileURL(join(folder, name)))).default));
+  const data = join(root, 'test/simt/faults');
+  const files = readdirSync(data).filter((name) => name.endsWith('.mjs'));
+  const lists = await Promise.all(files.map(async (name) => (await import(pathToFileURL(join(data, name)))).default));
   return lists.flat();
 }
 

@@ -14,12 +14,12 @@ export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:history_size=4
 
-build() {  # build FOLDER SANITIZERS
-  local log=$1/build.log
-  mkdir -p "$1"
-  cmake -S . -B "$1" -DSWIFTKV_SIMT=ON -DSWIFTKV_SIMT_SANITIZE="$2" >"$log" 2>&1 </dev/null &&
-    cmake --build "$1" --target swiftkv_simt_tests -j2 >>"$log" 2>&1 </dev/null ||
-    { grep -E 'error|FAILED' "$log" >&2 || tail -n 40 "$log" >&2; echo "test-simt: building in $1 failed" >&2; return 1; }
+build() {  # build TARGET
+  local log=build-simt/$1.log
+  mkdir -p build-simt
+  cmake -S . -B build-simt -DSWIFTKV_SIMT=ON >"$log" 2>&1 </dev/null &&
+    cmake --build build-simt --target "$1" -j2 >>"$log" 2>&1 </dev/null ||
+    { grep -E 'error|FAILED' "$log" >&2 || tail -n 40 "$log" >&2; echo "test-simt: building $1 failed" >&2; return 1; }
 }
 
 status=0
@@ -27,15 +27,15 @@ for mode in "${modes[@]}"; do
   case $mode in
     plain)
       echo "kernels on the host"
-      build build-simt "" && build-simt/swiftkv_simt_tests --no-colors "$@" || status=1
+      build swiftkv_simt_tests && build-simt/swiftkv_simt_tests --no-colors "$@" || status=1
       ;;
     address)
       echo "kernels on the host under AddressSanitizer and UBSan"
-      build build-simt-address address,undefined && build-simt-address/swiftkv_simt_tests --no-colors "$@" || status=1
+      build swiftkv_simt_tests_address && build-simt/swiftkv_simt_tests_address --no-colors "$@" || status=1
       ;;
     thread)
       echo "kernels on the host under ThreadSanitizer"
-      build build-simt-thread thread && build-simt-thread/swiftkv_simt_tests --no-colors --test-case='*[race]*' "$@" ||
+      build swiftkv_simt_tests_thread && build-simt/swiftkv_simt_tests_thread --no-colors --test-case='*[race]*' "$@" ||
         status=1
       ;;
     *) echo "test-simt: expected plain, address or thread but received $mode" >&2; exit 2 ;;

@@ -1,7 +1,9 @@
 // The executor on small kernels whose results are known: indices, barriers, collectives, copies, fragments.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "backends/cuda/convert.h"
@@ -103,6 +105,23 @@ TEST_CASE("shuffles and votes of a warp [race]") {
                                     lane ^ 16, 0x49249249, 2, 2 * (lane ^ 1) + 1});
     }
   });
+}
+
+TEST_CASE("several threads of the process launch") {
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong = 0;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&wrong] {
+      for (int repeat = 0; repeat < 20; ++repeat) {
+        std::vector<int> data(64);
+        std::iota(data.begin(), data.end(), 0);
+        const Status s = launch("rotate", &rotate, dim3(1), dim3(64), 64 * sizeof(int), nullptr, data.data(), 3);
+        wrong += !s.ok() || data[0] != 3 || data[63] != 2;
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  CHECK(wrong == 0);
 }
 
 // C [16 m, 8 n] = A [16 m, k] B [k, 8 n], a warp per tile; a ring of two buffers of A and of B transposed (Bt [8 n,

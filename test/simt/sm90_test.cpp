@@ -128,7 +128,7 @@ constexpr double kAllowed = kK * kUnit * kK;
 using GemmKernel = void (*)(const bf16*, const bf16*, float*, Mistake);
 constexpr size_t kGemmShared = (kM + kN) * kK * 2;
 
-TEST_CASE("wgmma multiplies tiles in every swizzle") {
+TEST_CASE("wgmma multiplies tiles in every swizzle [race]") {
   const Matrices m = matrices();
   for_each_schedule([&] {
     for (GemmKernel kernel : {&wgmma_gemm<Swizzle::bytes_128>, &wgmma_gemm<Swizzle::bytes_64>,
@@ -141,7 +141,7 @@ TEST_CASE("wgmma multiplies tiles in every swizzle") {
   });
 }
 
-TEST_CASE("wgmma takes A from registers and B transposed") {
+TEST_CASE("wgmma takes A from registers and B transposed [race]") {
   const Matrices m = matrices();
   for_each_schedule([&] {
     std::vector<float> c(kM * kN);
@@ -214,37 +214,50 @@ __global__ void sum_tiles(const float* x, float* out, int tiles, Pipeline mistak
   out[thread] = sum;
 }
 
-TEST_CASE("bulk copies feed a pipeline through mbarriers") {
-  constexpr int kTiles = 7;
-  alignas(16) static float x[kTiles * 64];
-  std::vector<float> expected(64);
-  for (int i = 0; i < kTiles * 64; ++i) {
-    x[i] = static_cast<float>(i % 37);
-    expected[static_cast<size_t>(i % 64)] += x[i];
+constexpr int kTiles = 7;
+
+struct TileSums {
+  alignas(16) float x[kTiles * 64];
+  std::vector<float> expected;
+
+  TileSums() : expected(64) {
+    for (int i = 0; i < kTiles * 64; ++i) {
+      x[i] = static_cast<float>(i % 37);
+      expected[static_cast<size_t>(i % 64)] += x[i];
+    }
   }
-  const auto run = [&](Pipeline mistake, std::vector<float>& out) {
+  std::string run(Pipeline mistake, std::vector<float>& out) const {
+    out.assign(64, 0.0f);
     return why(
         launch("sum_tiles", &sum_tiles, dim3(1), dim3(96), 2 * 64 * 4 + 32, nullptr, x, out.data(), kTiles, mistake));
-  };
+  }
+};
+
+TEST_CASE("bulk copies feed a pipeline through mbarriers [race]") {
+  const TileSums sums;
   for_each_schedule([&] {
-    std::vector<float> out(64);
-    CHECK(run({}, out) == "");
-    CHECK(out == expected);
-    CHECK(run({false, false, true, false}, out).find("deadlock, nobody can run: ") != std::string::npos);
-    CHECK(run({false, false, true, false}, out).find("at an mbarrier test/simt/sm90_test.cpp:") != std::string::npos);
-    CHECK(run({false, false, false, true}, out).find("initialised and not fenced") != std::string::npos);
+    std::vector<float> out;
+    CHECK(sums.run({}, out) == "");
+    CHECK(out == sums.expected);
   });
-  const simt::ScopedSchedule late({simt::Order::in_order, simt::Landing::late, 0});
-  std::vector<float> out(64);
-  run({true, false, false, false}, out);
-  CHECK(out != expected);
-  // The producer runs ahead of the consumers: more arrivals than the phase expects, or tiles lost.
+}
+
+TEST_CASE("what is forgotten in a pipeline is found") {
+  const TileSums sums;
+  std::vector<float> out;
   int found = 0;
   for_each_schedule([&] {
-    const std::string text = run({false, true, false, false}, out);
-    found += text != "" || out != expected;
+    const std::string stuck = sums.run({false, false, true, false}, out);
+    CHECK(stuck.find("deadlock, nobody can run: ") != std::string::npos);
+    CHECK(stuck.find("at an mbarrier test/simt/sm90_test.cpp:") != std::string::npos);
+    CHECK(sums.run({false, false, false, true}, out).find("initialised and not fenced") != std::string::npos);
+    // The producer runs ahead of the consumers: more arrivals than the phase expects, or tiles lost.
+    found += sums.run({false, true, false, false}, out) != "" || out != sums.expected;
   });
   CHECK(found > 0);
+  const simt::ScopedSchedule late({simt::Order::in_order, simt::Landing::late, 0});
+  sums.run({true, false, false, false}, out);
+  CHECK(out != sums.expected);
 }
 
 __global__ void use_without_init(int*) {
@@ -265,14 +278,18 @@ __global__ void hand_over(int* out) {
   }
 }
 
-TEST_CASE("named barriers join some of a block, and mbarriers want to be initialised") {
+TEST_CASE("named barriers join some of a block [race]") {
   for_each_schedule([] {
     std::vector<int> out(64);
     CHECK(why(launch("hand_over", &hand_over, dim3(1), dim3(128), 256, nullptr, out.data())) == "");
     for (int i = 0; i < 64; ++i) CHECK(out[static_cast<size_t>(i)] == 63 - i);
-    CHECK(why(launch("use_without_init", &use_without_init, dim3(1), dim3(32), 64, nullptr, out.data()))
-              .find("the mbarrier was not initialised") != std::string::npos);
   });
+}
+
+TEST_CASE("mbarriers want to be initialised") {
+  std::vector<int> out(64);
+  CHECK(why(launch("use_without_init", &use_without_init, dim3(1), dim3(32), 64, nullptr, out.data()))
+            .find("the mbarrier was not initialised") != std::string::npos);
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 // The state of the block that runs: its threads, warps, barriers and copies. Only the executor's sources include this.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "backends/simt/executor.h"
 #include "backends/simt/fiber.h"
+#include "backends/simt/own_memory.h"
 #include "backends/simt/sanitizers.h"
 #include "backends/simt/schedule.h"
 
@@ -18,7 +19,7 @@ inline constexpr int kWarpsOfGroup = 4;  // of a warpgroup
 inline constexpr int kNamedBarriers = 16;
 inline constexpr size_t kSharedWindow = 227 * 1024;  // what a block of sm_90 may have
 inline constexpr size_t kCopyUnit = 16;
-inline constexpr int kNone = -1;
+inline constexpr uint32_t kMaxProducts = 128;  // of a warpgroup under way
 
 // A copy that was asked for and has not landed.
 struct Copy {
@@ -36,7 +37,7 @@ struct Thread {
   bool exited;
   const char* waits_for;  // null while it can run
   Site site;              // of what it waits for
-  std::vector<Copy> copies;
+  List<Copy> copies;
   uint32_t groups;           // committed so far
   const uint64_t* mbarrier;  // that it waits for
   uint32_t parity;
@@ -100,8 +101,8 @@ struct Product {
   uint64_t a, b;
   uint32_t group;
   float* d[kLanes * kWarpsOfGroup];
-  std::vector<float> sums;        // [128][n / 2], as they were when it was asked for
-  std::vector<uint32_t> a_lanes;  // [128][4]
+  List<float> sums;        // [128][n / 2], as they were when it was asked for
+  List<uint32_t> a_lanes;  // [128][4]
 };
 
 struct Wgmma;
@@ -111,7 +112,8 @@ struct Warpgroup {
   int arrived;
   const Wgmma* arguments[kLanes * kWarpsOfGroup];
   bool fenced;
-  std::vector<Product> products;
+  Product products[kMaxProducts];  // a ring
+  uint32_t first_product, product_count;
   uint32_t groups;
 };
 
@@ -133,7 +135,7 @@ struct Block {
   Warp warps[kMaxWarps];
   Barrier barriers[kNamedBarriers];
   Warpgroup warpgroups[kMaxWarps / kWarpsOfGroup];
-  std::vector<BulkCopy> bulk;
+  List<BulkCopy> bulk;
   Random random;
   Schedule schedule;
 
@@ -151,7 +153,7 @@ struct Block {
   uint16_t unfenced[kSharedWindow / kCopyUnit];
   bool any_unfenced;
   bool proxy_in_use;
-  std::vector<FreshMbarrier> fresh_mbarriers;  // initialised and not fenced
+  List<FreshMbarrier> fresh_mbarriers;  // initialised and not fenced
 };
 
 extern Block block;
@@ -226,6 +228,9 @@ void reset_copies();
 void open_proxy_view();
 // Fails unless the asynchronous proxy sees what the threads see.
 void check_proxy(size_t offset, size_t bytes, const Site& site);
+// Changes with every set_schedule.
 uint64_t schedule_generation();
+// An error where the environment names no schedule.
+Status check_schedule();
 
 }  // namespace swiftkv::simt

@@ -84,7 +84,7 @@ void mbarrier_init_fence() {
   for (const FreshMbarrier& f : fresh) {
     if (f.thread != block.current->number) fresh[kept++] = f;
   }
-  fresh.resize(kept);
+  fresh.shrink(kept);
 }
 
 void mbarrier_arrive(uint64_t* barrier, uint32_t bytes, const Site& site) {
@@ -118,7 +118,7 @@ bool mbarrier_try_wait(uint64_t* barrier, uint32_t parity, const Site& site) {
 }
 
 void bulk_copy(void* dst, const void* src, uint32_t bytes, uint64_t* barrier, const Site& site) {
-  load(barrier, site);
+  const Mbarrier m = load(barrier, site);
   if (bytes == 0 || bytes % 16 != 0) stop(site, "a bulk copy of %u bytes, expected a multiple of 16", bytes);
   check_shared(dst, bytes, 16, "the bulk copy's destination", site);
   if (!in_arena(dst)) stop(site, "the bulk copy's destination is not in dynamic shared memory");
@@ -130,6 +130,7 @@ void bulk_copy(void* dst, const void* src, uint32_t bytes, uint64_t* barrier, co
   void* caller = __builtin_return_address(0);
   tsan_write(dst, bytes, caller);
   tsan_read(src, bytes, caller);
+  tsan_release(sync_of(barrier, m.phase));
   ++counters.bulk_copies;
   const BulkCopy c{static_cast<unsigned char*>(dst),
                    static_cast<const unsigned char*>(src),
@@ -151,7 +152,7 @@ bool land_bulk() {
   size_t i = 0;
   if (block.schedule.landing == Landing::random) i = block.random.below(static_cast<uint32_t>(block.bulk.size()));
   const BulkCopy c = block.bulk[i];
-  block.bulk.erase(block.bulk.begin() + static_cast<std::ptrdiff_t>(i));
+  block.bulk.remove(i);
   land(c);
   return true;
 }

@@ -64,7 +64,7 @@ void copy_async_wait(uint32_t groups_left) {
       t.copies[kept++] = c;
     }
   }
-  t.copies.resize(kept);
+  t.copies.shrink(kept);
 }
 
 void land_some(Thread& t) {
@@ -73,8 +73,7 @@ void land_some(Thread& t) {
     if (block.random.one_in(8)) {
       land(t, t.copies[i]);
       if (!kWaitWrites) {
-        t.copies[i] = t.copies.back();
-        t.copies.pop_back();
+        t.copies.remove(i);
         continue;
       }
     }
@@ -100,7 +99,7 @@ void reset_copies() {
     g.arrived = 0;
     g.fenced = false;
     g.groups = 0;
-    g.products.clear();
+    g.product_count = 0;
   }
   block.proxy_in_use = false;
   block.fresh_mbarriers.clear();

@@ -297,6 +297,7 @@ static void say_and_leave(const Thread& t, const Site& site, const char* format,
   if (static_cast<size_t>(n) < sizeof failure_text)
     std::vsnprintf(failure_text + n, sizeof failure_text - static_cast<size_t>(n), format, args);
   block.failed = true;
+  tsan_release(&block.ended);
   resume(nullptr);
 }
 
@@ -319,7 +320,8 @@ void stop(const Site& site, const char* format, ...) {
 Status run_grid(const Grid& grid) {
   const std::lock_guard lock(one_launch);
   failure.clear();
-  Status checked = check_grid(grid);
+  Status checked = check_schedule();
+  if (checked.ok()) checked = check_grid(grid);
   if (!checked.ok()) {
     failure = checked.message;
     return checked;

@@ -10,6 +10,9 @@ namespace {
 constexpr const char* kOrders[] = {"in_order", "reversed", "last_in", "random"};
 constexpr const char* kLandings[] = {"at_once", "late", "random"};
 
+constexpr const char* kVariable = "SWIFTKV_SIMT_SCHEDULE";
+const char* misread = nullptr;  // what the variable says, where that is no schedule
+
 template <class T, size_t N>
 bool find(const char* const (&names)[N], const std::string& name, T& out) {
   for (size_t i = 0; i < N; ++i) {
@@ -23,8 +26,8 @@ bool find(const char* const (&names)[N], const std::string& name, T& out) {
 
 Schedule first_schedule() {
   Schedule s;
-  const char* text = std::getenv("SWIFTKV_SIMT_SCHEDULE");
-  if (text != nullptr) parse_schedule(text, s);
+  const char* text = std::getenv(kVariable);
+  if (text != nullptr && !parse_schedule(text, s)) misread = text;
   return s;
 }
 
@@ -68,6 +71,12 @@ const Schedule& schedule() {
 void set_schedule(const Schedule& s) {
   current() = s;
   ++generation;
+}
+
+Status check_schedule() {
+  current();
+  if (misread == nullptr) return {};
+  return fail(Code::invalid_argument, "Expected %s to be ORDER/LANDING[/SEED] but received %.60s", kVariable, misread);
 }
 
 uint64_t schedule_generation() {

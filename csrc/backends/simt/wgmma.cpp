@@ -108,11 +108,17 @@ void compute(Product& p) {
   }
 }
 
+Product& product(Warpgroup& g, uint32_t i) {
+  return g.products[(g.first_product + i) % kMaxProducts];
+}
+
 // The products of groups before `end`, in order.
 void finish(Warpgroup& g, uint32_t end) {
-  size_t done = 0;
-  while (done < g.products.size() && g.products[done].group < end) compute(g.products[done++]);
-  g.products.erase(g.products.begin(), g.products.begin() + static_cast<std::ptrdiff_t>(done));
+  while (g.product_count > 0 && product(g, 0).group < end) {
+    compute(product(g, 0));
+    g.first_product = (g.first_product + 1) % kMaxProducts;
+    --g.product_count;
+  }
 }
 
 void ask(Warpgroup& g, const Site& site) {
@@ -124,7 +130,10 @@ void ask(Warpgroup& g, const Site& site) {
   }
   if (!g.fenced) stop(site, "wgmma without a wgmma_fence since registers were touched");
   open_proxy_view();
-  Product p;
+  if (g.product_count == kMaxProducts) stop(site, "more than %u products under way", kMaxProducts);
+  Product& p = product(g, g.product_count);
+  p.sums.clear();
+  p.a_lanes.clear();
   p.n = first.n;
   p.accumulate = first.accumulate;
   p.a_in_registers = first.a_lanes != nullptr;
@@ -136,7 +145,7 @@ void ask(Warpgroup& g, const Site& site) {
   p.chained = false;
   if (!p.a_in_registers) check_operand(Operand(p.a, p.transposed_a), kM, site);
   check_operand(Operand(p.b, p.transposed_b), p.n, site);
-  for (const Product& earlier : g.products) p.chained |= earlier.d[0] == first.d;
+  for (uint32_t i = 0; i < g.product_count; ++i) p.chained |= product(g, i).d[0] == first.d;
   for (int t = 0; t < kGroupThreads; ++t) {
     const Wgmma& w = *g.arguments[t];
     p.d[t] = w.d;
@@ -144,16 +153,15 @@ void ask(Warpgroup& g, const Site& site) {
     for (int i = 0; i < 4 && p.a_in_registers; ++i) p.a_lanes.push_back(w.a_lanes[i]);
   }
   const Landing landing = block.schedule.landing;
-  g.products.push_back(static_cast<Product&&>(p));
+  ++g.product_count;
   ++counters.wgmma;
   if (landing == Landing::at_once || (landing == Landing::random && block.random.one_in(2))) {
     finish(g, g.groups + 1);
     return;
   }
   // Until the wait nobody may look at the accumulators.
-  const Product& last = g.products.back();
   for (int t = 0; t < kGroupThreads; ++t) {
-    for (int i = 0; i < last.n / 2; ++i) last.d[t][i] = __builtin_nanf("");
+    for (int i = 0; i < p.n / 2; ++i) p.d[t][i] = __builtin_nanf("");
   }
 }
 
