@@ -15,6 +15,11 @@ const counters = {
     const lines = log.matchAll(/^\[doctest\] test cases:\s*\d+\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed/gm);
     return [...lines].reduce(([p, f], [, passed, failed]) => [p + Number(passed), f + Number(failed)], [0, 0]);
   },
+  /** A last line like that of .ci/run. */
+  total(base) {
+    const line = readFileSync(`${base}.log`, 'utf8').match(/^(\d+) passed, (\d+) failed$/m);
+    return line && [Number(line[1]), Number(line[2])];
+  },
   /** The golden runner's total. */
   golden(base) {
     const line = readFileSync(`${base}.log`, 'utf8').match(/^total: (\d+) passed, (\d+) failed/m);
