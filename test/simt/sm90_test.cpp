@@ -265,6 +265,14 @@ __global__ void use_without_init(int*) {
   ptx::mbarrier_arrive(barrier);
 }
 
+__global__ void copy_and_leave(const float* x) {
+  SWIFTKV_DYNAMIC_SHARED(uint64_t, barrier);
+  ptx::mbarrier_init(barrier, 1);
+  ptx::mbarrier_init_fence();
+  ptx::mbarrier_arrive_expect(barrier, 16);
+  ptx::bulk_copy(barrier + 2, x, 16, barrier);
+}
+
 // Two warps hand a value to two others.
 __global__ void hand_over(int* out) {
   SWIFTKV_DYNAMIC_SHARED(int, shared);
@@ -284,6 +292,13 @@ TEST_CASE("named barriers join some of a block [race]") {
     CHECK(why(launch("hand_over", &hand_over, dim3(1), dim3(128), 256, nullptr, out.data())) == "");
     for (int i = 0; i < 64; ++i) CHECK(out[static_cast<size_t>(i)] == 63 - i);
   });
+}
+
+TEST_CASE("bulk copies want to be waited for") {
+  const TileSums sums;
+  const simt::ScopedSchedule late({simt::Order::in_order, simt::Landing::late, 0});
+  CHECK(why(launch("copy_and_leave", &copy_and_leave, dim3(1), dim3(1), 32, nullptr, sums.x))
+            .find("nobody has waited for this bulk copy, and the block ends") != std::string::npos);
 }
 
 TEST_CASE("mbarriers want to be initialised") {

@@ -80,7 +80,7 @@ void begin_threads(int first, int last) {
 Thread* pick() {
   if (block.schedule.landing == Landing::random && !block.bulk.empty() && block.random.one_in(8)) land_bulk();
   while (block.ready_count == 0) {
-    if (!land_bulk()) return nullptr;
+    if (block.exited == block.thread_count || !land_bulk()) return nullptr;
   }
   int place = block.ready_first;
   const int last = (block.ready_first + block.ready_count - 1) % kMaxThreads;
@@ -189,6 +189,25 @@ std::string waiting_threads() {
   return text;
 }
 
+void check_end_of_block(const Grid& grid) {
+  if (!block.bulk.empty()) {
+    const BulkCopy& c = block.bulk[0];
+    failure = place_of_block();
+    add(failure, " thread %d %s:%u: nobody has waited for this bulk copy, and the block ends", c.thread,
+        short_path(c.site.file_name()), static_cast<unsigned>(c.site.line()));
+    block.failed = true;
+  }
+#if !defined(__SANITIZE_ADDRESS__)
+  for (size_t i = 0; i < kGuard; ++i) {
+    if (arena[grid.shared_bytes + i] == kGuardByte) continue;
+    failure = place_of_block();
+    add(failure, ": dynamic shared memory was written %zu bytes past its %zu", i + 1, grid.shared_bytes);
+    block.failed = true;
+    break;
+  }
+#endif
+}
+
 void run_block(const Grid& grid) {
   begin_block(grid.threads);
   uint16_t all[kMaxThreads];
@@ -203,17 +222,7 @@ void run_block(const Grid& grid) {
     failure = waiting_threads();
     block.failed = true;
   } else {
-    while (land_bulk()) {
-    }
-#if !defined(__SANITIZE_ADDRESS__)
-    for (size_t i = 0; i < kGuard; ++i) {
-      if (arena[grid.shared_bytes + i] == kGuardByte) continue;
-      failure = place_of_block();
-      add(failure, ": dynamic shared memory was written %zu bytes past its %zu", i + 1, grid.shared_bytes);
-      block.failed = true;
-      break;
-    }
-#endif
+    check_end_of_block(grid);
   }
 }
 
