@@ -14,9 +14,15 @@ export default defineConfig({
       // The package as a user gets it: packed, installed elsewhere, imported. Needs a build and a package registry.
       { extends: true, test: { name: 'fuzz', include: ['test/fuzz/**/*.fuzz.ts'] } },
       { extends: true, test: { name: 'pack', include: ['test/pack/**/*.test.ts'], testTimeout: 300_000 } },
+      // The PTX of the CUDA kernels, interpreted: docs/ptx.md. Without nvcc all of it is skipped.
+      { extends: true, test: { name: 'ptx', include: ['test/ptx/**/*.test.ts'], hookTimeout: 300_000 } },
       {
         extends: true,
-        test: { name: 'unit', include: ['test/**/*.test.ts', 'bench/peers/*.test.mjs'], exclude: ['test/pack/**'] },
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts', 'bench/peers/*.test.mjs'],
+          exclude: ['test/pack/**', 'test/ptx/**'],
+        },
       },
     ],
   },
