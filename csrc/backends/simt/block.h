@@ -162,6 +162,7 @@ extern Statistics counters;
 extern unsigned char arena[];
 extern unsigned char proxy_view[];
 inline constexpr size_t kGuard = 1024;  // behind the arena
+inline constexpr unsigned char kGuardByte = 0xa5;
 
 // Makes a thread ready to run.
 void wake(Thread& thread);
@@ -171,6 +172,12 @@ void wake_all(const uint16_t* numbers, int count);
 void suspend(const char* waits_for, const Site& site);
 // Lets others run; only in random order.
 void maybe_yield();
+
+// Back to the launch, for good.
+[[noreturn]] void leave_block();
+void forget_failure();
+// Deadlock, copies under way, bytes behind the arena.
+void check_end_of_block();
 
 [[noreturn]] void stop_thread(const Thread& thread, const Site& site, const char* format, ...)
     __attribute__((format(printf, 3, 4)));

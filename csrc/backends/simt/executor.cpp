@@ -1,11 +1,9 @@
-// Blocks and threads: who runs, who waits, and what is said when something is wrong.
+// Grids, blocks and threads: who runs next, and who waits.
 #include "backends/simt/executor.h"
 
 #include <unistd.h>
 
-#include <cstdarg>
-#include <cstdio>
-#include <cstring>
+#include <algorithm>
 #include <mutex>
 #include <numeric>
 
@@ -28,11 +26,8 @@ constexpr size_t kStackBytes = 512 * 1024;
 #else
 constexpr size_t kStackBytes = 256 * 1024;
 #endif
-constexpr unsigned char kGuardByte = 0xa5;
 
 std::mutex one_launch;  // one block of the process runs at a time: its state is global
-std::string failure;
-char failure_text[4096];
 size_t shared_limit = kSharedWindow;
 unsigned char* stacks;
 int fibers_begun;
@@ -150,64 +145,6 @@ void begin_block(const dim3& threads) {
   asan_poison(arena + bytes, kSharedWindow + kGuard - bytes);
 }
 
-void add(std::string& text, const char* format, ...) __attribute__((format(printf, 2, 3)));
-void add(std::string& text, const char* format, ...) {
-  char buffer[512];
-  va_list args;
-  va_start(args, format);
-  std::vsnprintf(buffer, sizeof buffer, format, args);
-  va_end(args);
-  text += buffer;
-}
-
-std::string place_of_block() {
-  std::string text;
-  add(text, "%s block (%u, %u, %u)", block.grid->name, blockIdx.x, blockIdx.y, blockIdx.z);
-  return text;
-}
-
-// Runs of neighbours that wait at the same place.
-std::string waiting_threads() {
-  std::string text = place_of_block() + ": deadlock, nobody can run:";
-  for (int i = 0; i < block.thread_count;) {
-    const Thread& t = block.threads[i];
-    int end = i + 1;
-    while (end < block.thread_count && block.threads[end].exited == t.exited &&
-           (t.exited || (block.threads[end].waits_for == t.waits_for && same_site(block.threads[end].site, t.site))))
-      ++end;
-    if (end == i + 1)
-      add(text, " thread %d", i);
-    else
-      add(text, " threads %d to %d", i, end - 1);
-    if (t.exited)
-      text += " exited;";
-    else
-      add(text, " at %s %s:%u;", t.waits_for, short_path(t.site.file_name()), t.site.line());
-    i = end;
-  }
-  text.back() = '.';
-  return text;
-}
-
-void check_end_of_block(const Grid& grid) {
-  if (!block.bulk.empty()) {
-    const BulkCopy& c = block.bulk[0];
-    failure = place_of_block();
-    add(failure, " thread %d %s:%u: nobody has waited for this bulk copy, and the block ends", c.thread,
-        short_path(c.site.file_name()), static_cast<unsigned>(c.site.line()));
-    block.failed = true;
-  }
-#if !defined(__SANITIZE_ADDRESS__)
-  for (size_t i = 0; i < kGuard; ++i) {
-    if (arena[grid.shared_bytes + i] == kGuardByte) continue;
-    failure = place_of_block();
-    add(failure, ": dynamic shared memory was written %zu bytes past its %zu", i + 1, grid.shared_bytes);
-    block.failed = true;
-    break;
-  }
-#endif
-}
-
 void run_block(const Grid& grid) {
   begin_block(grid.threads);
   uint16_t all[kMaxThreads];
@@ -216,14 +153,7 @@ void run_block(const Grid& grid) {
   tsan_release(&block.began);
   resume(pick());
   tsan_acquire(&block.ended);
-  if (block.failed) {
-    failure = failure_text;
-  } else if (block.exited < block.thread_count) {
-    failure = waiting_threads();
-    block.failed = true;
-  } else {
-    check_end_of_block(grid);
-  }
+  if (!block.failed) check_end_of_block();
 }
 
 // Visits every block: in order, reversed, or from a random one on with a random stride.
@@ -264,15 +194,6 @@ Status check_grid(const Grid& g) {
 
 }  // namespace
 
-const char* short_path(const char* path) {
-  const char* found = path;
-  for (const char* p = path; *p != '\0'; ++p) {
-    if (p != path && p[-1] != '/') continue;
-    if (std::strncmp(p, "csrc/", 5) == 0 || std::strncmp(p, "test/", 5) == 0) found = p;
-  }
-  return found;
-}
-
 void wake(Thread& thread) {
   thread.waits_for = nullptr;
   block.ready[(block.ready_first + block.ready_count++) % kMaxThreads] = static_cast<uint16_t>(thread.number);
@@ -291,50 +212,24 @@ void suspend(const char* waits_for, const Site& site) {
   if (!t.copies.empty()) land_some(t);
 }
 
+void leave_block() {
+  tsan_release(&block.ended);
+  resume(nullptr);
+  __builtin_unreachable();
+}
+
 void maybe_yield() {
   if (block.schedule.order != Order::random || !block.random.one_in(2)) return;
   wake(*block.current);
   suspend("a turn", Site());
 }
 
-static void say_and_leave(const Thread& t, const Site& site, const char* format, va_list args) {
-  int n = std::snprintf(failure_text, sizeof failure_text,
-                        "%s block (%u, %u, %u) thread (%u, %u, %u) %s:%u: ", block.grid->name, blockIdx.x, blockIdx.y,
-                        blockIdx.z, t.index.x, t.index.y, t.index.z, short_path(site.file_name()),
-                        static_cast<unsigned>(site.line()));
-  if (n < 0) n = 0;
-  if (static_cast<size_t>(n) < sizeof failure_text)
-    std::vsnprintf(failure_text + n, sizeof failure_text - static_cast<size_t>(n), format, args);
-  block.failed = true;
-  tsan_release(&block.ended);
-  resume(nullptr);
-}
-
-void stop_thread(const Thread& thread, const Site& site, const char* format, ...) {
-  va_list args;
-  va_start(args, format);
-  say_and_leave(thread, site, format, args);
-  va_end(args);
-  __builtin_unreachable();
-}
-
-void stop(const Site& site, const char* format, ...) {
-  va_list args;
-  va_start(args, format);
-  say_and_leave(*block.current, site, format, args);
-  va_end(args);
-  __builtin_unreachable();
-}
-
 Status run_grid(const Grid& grid) {
   const std::lock_guard lock(one_launch);
-  failure.clear();
+  forget_failure();
   Status checked = check_schedule();
   if (checked.ok()) checked = check_grid(grid);
-  if (!checked.ok()) {
-    failure = checked.message;
-    return checked;
-  }
+  if (!checked.ok()) return checked;
   const uint64_t blocks = uint64_t{grid.blocks.x} * grid.blocks.y * grid.blocks.z;
   if (blocks == 0) return {};
   if (stacks == nullptr) stacks = allocate_stacks(kMaxThreads, kStackBytes);
@@ -368,11 +263,7 @@ Status run_grid(const Grid& grid) {
   }
   if (!block.failed) return {};
   begin_threads(0, fibers_begun);  // what the abandoned threads have on their stacks is never looked at again
-  return fail(Code::internal, "%s", failure.c_str());
-}
-
-const std::string& last_failure() {
-  return failure;
+  return fail(Code::internal, "%s", last_failure().c_str());
 }
 
 void set_shared_limit(size_t bytes) {
@@ -397,28 +288,6 @@ uint32_t shared_address(const void* p, const Site& site) {
   const auto* b = static_cast<const unsigned char*>(p);
   if (b < arena || b > arena + block.grid->shared_bytes) stop(site, "the address is not in dynamic shared memory");
   return static_cast<uint32_t>(b - arena);
-}
-
-void check_shared(const void* p, size_t bytes, size_t alignment, const char* what, const Site& site) {
-  if (reinterpret_cast<uintptr_t>(p) % alignment != 0)
-    stop(site, "misaligned address of %s: it must be a multiple of %zu, its last bits are 0x%02x", what, alignment,
-         static_cast<unsigned>(reinterpret_cast<uintptr_t>(p) % (2 * alignment)));
-  if (in_arena(p)) {
-    const auto offset = static_cast<size_t>(static_cast<const unsigned char*>(p) - arena);
-    if (offset + bytes > block.grid->shared_bytes)
-      stop(site, "%s reaches byte %zu of dynamic shared memory, the block has %zu", what, offset + bytes,
-           block.grid->shared_bytes);
-  } else if (asan_poisoned(p, bytes)) {
-    stop(site, "%s is outside shared memory", what);
-  }
-}
-
-void check_global(const void* p, size_t bytes, size_t alignment, const char* what, const Site& site) {
-  if (reinterpret_cast<uintptr_t>(p) % alignment != 0)
-    stop(site, "misaligned address of %s: it must be a multiple of %zu, its last bits are 0x%02x", what, alignment,
-         static_cast<unsigned>(reinterpret_cast<uintptr_t>(p) % (2 * alignment)));
-  if (in_arena(p)) stop(site, "%s is in shared memory", what);
-  if (asan_poisoned(p, bytes)) stop(site, "%s reads memory that belongs to nobody", what);
 }
 
 }  // namespace swiftkv::simt
