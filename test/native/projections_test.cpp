@@ -1,34 +1,11 @@
 // qkv_rope_cache, q_rope and swiftkv_project: exact heads, pages, skipped rows and row invariance.
 #include <doctest/doctest.h>
 
-#include <cstring>
-
-#include "projection_fixture.h"
+#include "projection_problems.h"
 #include "row_invariance.h"
 
 namespace swiftkv::test {
 namespace {
-
-constexpr int64_t kPositions = 300;
-constexpr float kEps = 1e-5f;
-
-// Distinct slots in shuffled order; every fifth row is padding.
-std::vector<int32_t> scattered_slots(int64_t rows, int32_t num_blocks, Rng& rng) {
-  std::vector<int32_t> free, slots;
-  for (int32_t i = 0; i < num_blocks * kBlockTokens; ++i) free.push_back(i);
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto pick = static_cast<size_t>(rng.below(static_cast<int64_t>(free.size())));
-    slots.push_back(row % 5 == 4 ? -1 : free[pick]);
-    free.erase(free.begin() + static_cast<std::ptrdiff_t>(pick));
-  }
-  return slots;
-}
-
-std::vector<int32_t> random_positions(int64_t rows, Rng& rng) {
-  std::vector<int32_t> positions;
-  for (int64_t row = 0; row < rows; ++row) positions.push_back(static_cast<int32_t>(rng.below(kPositions)));
-  return positions;
-}
 
 // What the pages hold in the given slots; rows of -1 are zero.
 void read_slots(const Cache& cache, const std::vector<int32_t>& slots, std::vector<float>& k, std::vector<float>& v) {
@@ -39,101 +16,7 @@ void read_slots(const Cache& cache, const std::vector<int32_t>& slots, std::vect
   check(LevelDevice(cpu::CpuLevel::scalar).run(OpKind::kv_dequantize, &p));
 }
 
-// Exact values with padding rows zeroed, as read_slots returns them.
-void skip_padding(ExactHeads& e, const std::vector<int32_t>& slots) {
-  const size_t width = slots.empty() ? 0 : e.values.size() / slots.size();
-  for (size_t i = 0; i < e.values.size(); ++i)
-    if (slots[i / width] < 0) e.values[i] = 0.0f;
-}
-
-struct Types {
-  DType weights, q;
-  DType a = weights;
-};
-const Types kTypes[] = {{DType::f32, DType::f32},
-                        {DType::bf16, DType::bf16},
-                        {DType::bf16, DType::f32},
-                        {DType::fp8_e4m3, DType::bf16, DType::bf16},
-                        {DType::fp8_e4m3, DType::f32, DType::f32}};
-// Their activations are quantized: sums are those of linear, whose test says what they are.
-const Types kIntegerTypes[] = {{DType::int8, DType::bf16, DType::bf16}, {DType::int4, DType::f32, DType::f32}};
-
-struct NormedTypes {
-  Types types;
-  bool normed;
-};
-
-std::vector<NormedTypes> with_and_without_norms() {
-  std::vector<NormedTypes> all;
-  for (const Types& types : kTypes)
-    for (const bool normed : {false, true}) all.push_back({types, normed});
-  return all;
-}
-
-std::vector<Types> all_types() {
-  std::vector<Types> types(std::begin(kTypes), std::end(kTypes));
-  types.insert(types.end(), std::begin(kIntegerTypes), std::end(kIntegerTypes));
-  return types;
-}
-
 // ---- qkv_rope_cache ----
-
-struct Qkv {
-  Qkv(const HeadShape& h, const CacheKind& kind, const Types& types, int64_t num_rows, int64_t width, uint64_t seed)
-      : rng(seed),
-        heads(h),
-        rows(num_rows),
-        d(width),
-        a(types.a, random_values(rng, rows * d)),
-        w(types.weights, Layout::panels, (h.num_heads + 2 * h.num_kv_heads) * h.head_dim, d,
-          random_values(rng, (h.num_heads + 2 * h.num_kv_heads) * h.head_dim * d)),
-        bias(random_values(rng, w.matrix.n)),
-        rope(rope_rows(kPositions, h.head_dim)),
-        positions(random_positions(rows, rng)),
-        slots(scattered_slots(rows, blocks(), rng)),
-        q(types.q, rows * h.num_heads * h.head_dim),
-        cache({kind.dtype, kind.scales, h.num_kv_heads, h.head_dim}, blocks()),
-        q_norm(random_values(rng, h.head_dim)),
-        k_norm(random_values(rng, h.head_dim)) {}
-
-  int32_t blocks() const { return static_cast<int32_t>(rows / kBlockTokens + 2); }
-
-  QkvRopeCacheParams params(int64_t first, int64_t count) const {
-    return {count,
-            heads.num_heads,
-            heads.num_kv_heads,
-            heads.head_dim,
-            a.activation_at(first * d),
-            w.matrix,
-            bias.data(),
-            rope.data(),
-            positions.data() + first,
-            slots.data() + first,
-            q.activation_at(first * heads.num_heads * heads.head_dim),
-            cache.view(),
-            false,
-            normed ? q_norm.data() : nullptr,
-            normed ? k_norm.data() : nullptr,
-            kEps};
-  }
-
-  void clear() {
-    q = Tensor(q.dtype, q.count);
-    cache = Cache(cache.shape, cache.num_blocks);
-  }
-
-  Rng rng;
-  HeadShape heads;
-  int64_t rows, d;
-  Tensor a;
-  Weights w;
-  std::vector<float> bias, rope;
-  std::vector<int32_t> positions, slots;
-  Tensor q;
-  Cache cache;
-  std::vector<float> q_norm, k_norm;
-  bool normed = false;
-};
 
 TEST_CASE("qkv_rope_cache: q, and k and v in the pages, equal double sums at every level") {
   for_each_level([](cpu::CpuLevel level) {
@@ -174,7 +57,7 @@ TEST_CASE("qkv_rope_cache: q and pages have the same bits in any chunking and wi
   for_each_level([](cpu::CpuLevel level) {
     for (const HeadShape& heads : {HeadShape{4, 2, 64}, HeadShape{5, 1, 80}, HeadShape{2, 2, 8}})
       for (const CacheKind& kind : kCacheKinds)
-        for (const Types& types : all_types()) {
+        for (const ProjectionTypes& types : all_types()) {
           INFO("hd ", heads.head_dim, " cache ", text(kind.name), " w ", text(dtype_name(types.weights)));
           Qkv p(heads, kind, types, 35, 129, 2);
           p.normed = heads.head_dim != 80;
@@ -201,7 +84,7 @@ TEST_CASE("qkv_rope_cache: q and pages have the same bits in any chunking and wi
 
 TEST_CASE("qkv_rope_cache works without a bias") {
   for_each_level([](cpu::CpuLevel level) {
-    Qkv p({3, 1, 16}, kCacheKinds[0], kTypes[0], 6, 40, 3);
+    Qkv p({3, 1, 16}, kCacheKinds[0], kProjectionTypes[0], 6, 40, 3);
     QkvRopeCacheParams params = p.params(0, p.rows);
     params.bias = nullptr;
     CHECK(LevelDevice(level).run(OpKind::qkv_rope_cache, &params).ok());
@@ -259,7 +142,7 @@ TEST_CASE("q_rope equals double sums, and its rows do not depend on chunks or th
 TEST_CASE("q_rope and qkv_rope_cache give the same bits for the same query weights") {
   for_each_level([](cpu::CpuLevel level) {
     const LevelDevice device(level, 2);
-    for (const Types& types : kTypes) {
+    for (const ProjectionTypes& types : kProjectionTypes) {
       if (is_quantized(types.weights)) continue;  // values that are quantized anew have other scales
       const HeadShape heads{4, 2, 80};
       Qkv p(heads, kCacheKinds[0], types, 18, 100, 5);
@@ -290,80 +173,10 @@ TEST_CASE("q_rope and qkv_rope_cache give the same bits for the same query weigh
 
 // ---- swiftkv_project ----
 
-struct Project {
-  Project(const HeadShape& h, const CacheKind& kind, DType weights, int32_t num_groups, int64_t num_rows, int64_t width,
-          uint64_t seed)
-      : rng(seed),
-        heads(h),
-        groups(num_groups),
-        rows(num_rows),
-        d(width),
-        x(random_values(rng, rows * d, 2.0f)),
-        norm(random_values(rng, d)),
-        w(weights, Layout::panels, groups * 2 * h.num_kv_heads * h.head_dim, d,
-          random_values(rng, groups * 2 * h.num_kv_heads * h.head_dim * d)),
-        bias(random_values(rng, w.matrix.n)),
-        rope(rope_rows(kPositions, h.head_dim)),
-        positions(random_positions(rows, rng)),
-        slots(scattered_slots(rows, blocks(), rng)),
-        k_norm(random_values(rng, groups * h.head_dim)) {
-    for (int32_t g = 0; g < groups; ++g)
-      caches.emplace_back(CacheShape{kind.dtype, kind.scales, h.num_kv_heads, h.head_dim}, blocks());
-    refresh();
-  }
-
-  int32_t blocks() const { return static_cast<int32_t>(rows / kBlockTokens + 2); }
-
-  void refresh() {
-    views.clear();
-    for (const Cache& c : caches) views.push_back(c.view());
-  }
-
-  void clear() {
-    for (Cache& c : caches) c = Cache(c.shape, c.num_blocks);
-    refresh();
-  }
-
-  std::vector<Bytes> pages() const {
-    std::vector<Bytes> all;
-    for (const Cache& c : caches) all.push_back(c.memory);
-    return all;
-  }
-
-  void run(const LevelDevice& device, int64_t first, int64_t count) const {
-    const SwiftkvProjectParams p{count,
-                                 d,
-                                 groups,
-                                 heads.num_kv_heads,
-                                 heads.head_dim,
-                                 x.data() + first * d,
-                                 norm.data(),
-                                 kEps,
-                                 w.matrix,
-                                 bias.data(),
-                                 rope.data(),
-                                 positions.data() + first,
-                                 slots.data() + first,
-                                 views.data(),
-                                 false,
-                                 false,
-                                 normed ? k_norm.data() : nullptr};
-    CHECK(device.run(OpKind::swiftkv_project, &p).ok());
-  }
-
-  Rng rng;
-  HeadShape heads;
-  int32_t groups;
-  int64_t rows, d;
-  std::vector<float> x, norm;
-  Weights w;
-  std::vector<float> bias, rope;
-  std::vector<int32_t> positions, slots;
-  std::vector<float> k_norm;
-  bool normed = false;
-  std::vector<Cache> caches;
-  std::vector<KvCache> views;
-};
+void run(const Project& problem, const LevelDevice& device, int64_t first, int64_t count) {
+  const SwiftkvProjectParams params = problem.params(first, count);
+  CHECK(device.run(OpKind::swiftkv_project, &params).ok());
+}
 
 TEST_CASE("swiftkv_project writes keys and values of all groups as double sums of one normalised vector") {
   for_each_level([](cpu::CpuLevel level) {
@@ -377,7 +190,7 @@ TEST_CASE("swiftkv_project writes keys and values of all groups as double sums o
                text(dtype_name(weights)));
           Project p(heads, kind, weights, groups, 19, 41, 6);
           p.normed = heads.num_heads % 2 == 0;
-          p.run(device, 0, p.rows);
+          run(p, device, 0, p.rows);
 
           // z as a level may round it: one bf16 step of z when the weights are bf16.
           std::vector<float> z;
@@ -419,12 +232,12 @@ TEST_CASE("swiftkv_project: pages have the same bytes in any chunking and with a
           INFO("hd ", heads.head_dim, " cache ", text(kind.name), " w ", text(dtype_name(weights)));
           Project p(heads, kind, weights, 2, 35, 130, 7);
           p.normed = heads.head_dim != 64;
-          p.run(LevelDevice(level), 0, p.rows);
+          run(p, LevelDevice(level), 0, p.rows);
           const std::vector<Bytes> whole = p.pages();
           p.clear();
           for_each_chunking(
               level, p.rows,
-              [&](const LevelDevice& device, int64_t first, int64_t count) { p.run(device, first, count); },
+              [&](const LevelDevice& device, int64_t first, int64_t count) { run(p, device, first, count); },
               [&] {
                 for (size_t g = 0; g < whole.size(); ++g)
                   CHECK(bit_difference(p.caches[g].memory.data(), whole[g].data(), whole[g].size(), 1) == "");

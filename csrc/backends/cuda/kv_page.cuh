@@ -88,15 +88,16 @@ SWIFTKV_DEVICE void store_head(T* out, int count, int lane, const X& x) {
   }
 }
 
-// Writes x(0..hd), keys already rotated, to `slot` = block * 16 + offset; nothing where it is negative. Every lane of
-// the warp comes here, also those whose slot is negative; `lane` is the lane's number within its head. x may be
-// evaluated several times, for any i, with any slot.
+// Writes x(0..hd), keys already rotated, to `slot` = block * 16 + offset; nothing where it is negative, and then x is
+// not evaluated. Every lane of the warp comes here, also those whose slot is negative; `lane` is the lane's number
+// within its head. x(i) may be evaluated several times.
 template <class X>
 SWIFTKV_DEVICE void write_kv(const KvCache& cache, int slot, int head, KvPart part, int lane, const X& x) {
-  const int hd = cache.head_dim;
+  const int hd = cache.head_dim, count = slot < 0 ? 0 : hd;
   float most = 0.0f;
   if (cache.scales == KvScales::dynamic) {
-    for (int i = lane; i < hd; i += kHeadLanes) most = fmaxf(most, fabsf(x(i)));  // NaN never wins; its own code is NaN
+    for (int i = lane; i < count; i += kHeadLanes)
+      most = fmaxf(most, fabsf(x(i)));  // NaN never wins; its own code is NaN
     most = head_max(most);
   }
   if (slot < 0) return;

@@ -9,18 +9,6 @@ Status embed(const EmbedParams&, const Context&) {
 Status rms_norm(const RmsNormParams&, const Context&) {
   return fail(Code::unsupported, "rms_norm has no kernel yet");
 }
-Status linear(const LinearParams&, const Context&) {
-  return fail(Code::unsupported, "linear has no kernel yet");
-}
-Status qkv_rope_cache(const QkvRopeCacheParams&, const Context&) {
-  return fail(Code::unsupported, "qkv_rope_cache has no kernel yet");
-}
-Status q_rope(const QRopeParams&, const Context&) {
-  return fail(Code::unsupported, "q_rope has no kernel yet");
-}
-Status swiftkv_project(const SwiftkvProjectParams&, const Context&) {
-  return fail(Code::unsupported, "swiftkv_project has no kernel yet");
-}
 Status attention(const AttentionParams&, const Context&) {
   return fail(Code::unsupported, "attention has no kernel yet");
 }
@@ -51,26 +39,11 @@ Status kv_dequantize(const KvDequantizeParams&, const Context&) {
 Status copy_blocks(const CopyBlocksParams&, const Context&) {
   return fail(Code::unsupported, "copy_blocks has no kernel yet");
 }
-Status quantize_rows(const QuantizeRowsParams&, const Context&) {
-  return fail(Code::unsupported, "quantize_rows has no kernel yet");
-}
 Status rope_table(const RopeTableParams&, const Context&) {
   return fail(Code::unsupported, "rope_table has no kernel yet");
 }
 Status copy_rows(const CopyRowsParams&, const Context&) {
   return fail(Code::unsupported, "copy_rows has no kernel yet");
-}
-size_t linear_scratch(const LinearParams&, const DeviceLimits&) {
-  return 0;
-}
-size_t qkv_rope_cache_scratch(const QkvRopeCacheParams&, const DeviceLimits&) {
-  return 0;
-}
-size_t q_rope_scratch(const QRopeParams&, const DeviceLimits&) {
-  return 0;
-}
-size_t swiftkv_project_scratch(const SwiftkvProjectParams&, const DeviceLimits&) {
-  return 0;
 }
 size_t attention_scratch(const AttentionParams&, const DeviceLimits&) {
   return 0;

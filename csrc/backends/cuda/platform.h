@@ -4,7 +4,7 @@
 // Both sides give: __global__, __device__, __shared__, __launch_bounds__, threadIdx, blockIdx, blockDim, gridDim,
 // __syncthreads, __syncwarp, __shfl_sync, __shfl_xor_sync, __shfl_down_sync, __shfl_up_sync, __ballot_sync,
 // __any_sync, __all_sync, __syncthreads_or, atomicAdd/Max/Min/CAS/Exch on 32-bit shared and global words, dim3,
-// uint2, uint4, int2, int4, float2, float4 with make_*, __float_as_uint, __uint_as_float, __popc, __ffs, __clz,
+// uint2, uint4, int2, int4, float2, float4 with make_*, __float_as_uint, __uint_as_float, __popc, __ffs, __clz, __dp4a,
 // and the mathematics of <cmath> in f32 and f64.
 // Banned: __activemask, spinning on another block, grid synchronisation, inline asm (that is ptx.h's).
 #pragma once

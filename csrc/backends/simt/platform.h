@@ -223,6 +223,12 @@ static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   return result;
 }
 
+// The sum of c and the products of four pairs of signed bytes.
+static inline int __dp4a(int a, int b, int c) {
+  for (int i = 0; i < 32; i += 8) c += static_cast<int8_t>(a >> i) * static_cast<int8_t>(b >> i);
+  return c;
+}
+
 // ---- mathematics beyond <cmath> ----
 
 // Macros, as newer C libraries declare functions of these names.

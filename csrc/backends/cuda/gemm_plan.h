@@ -1,0 +1,108 @@
+// Which tile a matrix product runs with. Pure functions of the problem and the chip.
+//
+// Every tile adds the products of an output in the same order over k, so that the bits of a row do not depend on which
+// one ran: the choice may follow the number of rows.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "backends/cuda/kernels.h"
+#include "backends/cuda/matrix_layout.h"
+
+namespace swiftkv::cuda {
+
+// Tiles of tensor-core products, and the one of each other product. Every pair of a tile and a use is a kernel.
+enum class GemmTile : int32_t {
+  large,         // linear and heads of at most 128: many rows
+  middle,        // linear: tens of rows, or too few tiles of `large` to fill the chip
+  small,         // linear: up to 16 rows; narrow, so that many blocks read the weights
+  heads_middle,  // heads of at most 128
+  heads_small,
+  wide,  // heads of at most 256
+  wide_small,
+  plain,  // products in f32 or of integers, without tensor cores
+};
+
+struct TileShape {
+  int rows, columns, k;         // of a block
+  int stages;                   // buffers of the ring of copies
+  int warp_rows, warp_columns;  // of a warp
+  int blocks;                   // that should share a multiprocessor
+  constexpr int threads() const { return rows / warp_rows * (columns / warp_columns) * 32; }
+  // Floats from row to row of the finished tile: 8 more than a multiple of 32, so that fragments meet no bank twice.
+  constexpr int stride() const { return columns + 8; }
+  constexpr int tile_bytes() const { return rows * stride() * 4; }
+};
+
+// Elements of the finished tile stay within the ring's shared memory or a little above: at most 99 KiB for every tile,
+// what a block of sm_89 may have.
+constexpr TileShape tile_shape(GemmTile tile) {
+  switch (tile) {
+    case GemmTile::large: return {128, 128, 32, 4, 64, 32, 2};
+    case GemmTile::middle: return {64, 64, 64, 4, 32, 32, 2};
+    case GemmTile::small: return {16, 32, 64, 8, 16, 8, 4};
+    case GemmTile::heads_middle: return {64, 128, 32, 4, 64, 32, 3};
+    case GemmTile::heads_small: return {16, 128, 64, 5, 16, 16, 2};
+    case GemmTile::wide: return {64, 256, 32, 4, 64, 32, 2};
+    case GemmTile::wide_small: return {16, 256, 32, 5, 16, 32, 2};
+    case GemmTile::plain: break;
+  }
+  return {32, 128, 32, 2, 4, 128, 2};
+}
+
+constexpr int kSmallRows = 16;
+
+// Dynamic shared memory of tensor-core products; weight_bytes: of one element, 2 or 1.
+constexpr int mma_shared_bytes(GemmTile tile, int weight_bytes) {
+  const TileShape s = tile_shape(tile);
+  return std::max(s.stages * s.k * (s.rows * 2 + s.columns * weight_bytes), s.tile_bytes());
+}
+
+struct GemmPlan {
+  GemmTile tile;
+  int32_t columns_used;  // of a tile: whole heads where there are heads
+  int64_t row_tiles, column_tiles;
+  constexpr int64_t blocks() const { return row_tiles * column_tiles; }
+};
+
+constexpr GemmPlan plan_of(GemmTile tile, int32_t columns_used, int64_t rows, int64_t n) {
+  return {tile, columns_used, (rows + tile_shape(tile).rows - 1) / tile_shape(tile).rows,
+          (n + columns_used - 1) / columns_used};
+}
+
+constexpr GemmPlan plan_of(GemmTile tile, int64_t rows, int64_t n) {
+  return plan_of(tile, tile_shape(tile).columns, rows, n);
+}
+
+// y = a W^T with activations of 16 bits.
+constexpr GemmPlan plan_linear(int64_t rows, int64_t n, const DeviceLimits& limits) {
+  if (rows <= kSmallRows) return plan_of(GemmTile::small, rows, n);
+  const GemmPlan large = plan_of(GemmTile::large, rows, n);
+  return large.blocks() >= limits.num_sms ? large : plan_of(GemmTile::middle, rows, n);
+}
+
+// Heads that fit a tile are finished in it; of wider ones the sums go through memory.
+constexpr int32_t kWidestMmaHead = 256;
+constexpr int32_t kWidestPlainHead = tile_shape(GemmTile::plain).columns;
+
+constexpr GemmPlan plan_heads(int64_t rows, int64_t heads, int32_t head_dim, const DeviceLimits& limits) {
+  const auto tiles = [&](GemmTile tile) {
+    return plan_of(tile, tile_shape(tile).columns / head_dim * head_dim, rows, heads * head_dim);
+  };
+  const bool wide = head_dim > tile_shape(GemmTile::large).columns;
+  if (rows <= kSmallRows) return tiles(wide ? GemmTile::wide_small : GemmTile::heads_small);
+  if (wide) return tiles(GemmTile::wide);
+  const GemmPlan large = tiles(GemmTile::large);
+  return large.blocks() >= limits.num_sms ? large : tiles(GemmTile::heads_middle);
+}
+
+constexpr GemmPlan plan_plain(int64_t rows, int64_t n) {
+  return plan_of(GemmTile::plain, rows, n);
+}
+
+constexpr GemmPlan plan_plain_heads(int64_t rows, int64_t heads, int32_t head_dim) {
+  return plan_of(GemmTile::plain, kWidestPlainHead / head_dim * head_dim, rows, heads * head_dim);
+}
+
+}  // namespace swiftkv::cuda
