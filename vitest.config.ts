@@ -15,7 +15,7 @@ export default defineConfig({
       { extends: true, test: { name: 'fuzz', include: ['test/fuzz/**/*.fuzz.ts'] } },
       { extends: true, test: { name: 'pack', include: ['test/pack/**/*.test.ts'], testTimeout: 300_000 } },
       // The PTX of the CUDA kernels, interpreted: docs/ptx.md. Without nvcc all of it is skipped.
-      { extends: true, test: { name: 'ptx', include: ['test/ptx/**/*.test.ts'], hookTimeout: 300_000 } },
+      { extends: true, test: { name: 'ptx', include: ['test/ptx/**/*.test.ts'], globalSetup: 'test/ptx/setup.ts' } },
       {
         extends: true,
         test: {

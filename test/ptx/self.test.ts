@@ -14,11 +14,11 @@ import {
   onExecutor,
   type SelfTest,
 } from './self.ts';
-import { type Arch, buildProgram, compilePtx, mutatedHeaders, nvcc, root } from './toolkit.ts';
+import { type Arch, buildFolder, compilePtx, mutatedHeaders, nvcc, root } from './toolkit.ts';
 
 const sources = readdirSync(join(import.meta.dirname, 'self')).filter((f) => f.endsWith('.cu'));
 const archs: readonly Arch[] = ['80', '89', '90a'];
-const program = nvcc === undefined ? '' : buildProgram('swiftkv_ptx_self');
+const program = join(buildFolder, 'swiftkv_ptx_self');
 const tests = nvcc === undefined ? [] : listSelfTests(program);
 
 const modules = new Map<string, Module>();

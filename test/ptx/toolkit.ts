@@ -17,10 +17,6 @@ function findNvcc(): string | undefined {
 
 export const nvcc = findNvcc();
 
-if (nvcc === undefined) {
-  console.warn('skipped: no nvcc in PATH or /usr/local/cuda/bin, so there is no PTX to interpret (docs/ptx.md)');
-}
-
 export type Arch = '80' | '89' | '90a';
 
 /** The PTX of a source, which may be changed first (in a copy beside which its own folder is searched). */

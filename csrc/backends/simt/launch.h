@@ -4,7 +4,7 @@
 #include <tuple>
 #include <utility>
 
-#include "backends/simt/executor.h"
+#include "backends/simt/observer.h"
 
 struct CUstream_st;
 
@@ -22,7 +22,14 @@ Status launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block
     const Call& c = *static_cast<const Call*>(arguments);
     std::apply(c.kernel, c.params);
   };
-  return simt::run_grid({name, grid, block, shared_bytes, run, &call});
+  const auto observed = [&](const auto&... each) {
+    const simt::Parameter parameters[] = {{&each, sizeof each}..., {nullptr, 0}};
+    return simt::run_observed({{name, grid, block, shared_bytes, run, &call},
+                               reinterpret_cast<const void*>(kernel),
+                               parameters,
+                               sizeof...(each)});
+  };
+  return std::apply(observed, call.params);
 }
 
 }  // namespace swiftkv::cuda

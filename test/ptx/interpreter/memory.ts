@@ -42,38 +42,50 @@ export interface Place {
   offset: number;
 }
 
+interface Mapping {
+  readonly start: number;
+  readonly end: number;
+  readonly region: Region;
+}
+
 export class GlobalMemory {
-  readonly #regions: Region[] = [];
+  readonly #mappings: Mapping[] = [];
+  #last: Mapping | undefined;
 
   /** The address of new memory. */
   allocate(name: string, content: number | ArrayBufferView): number {
+    const address = (first_global + this.#mappings.length) * window_bytes - below_boundary;
+    this.map(name, address, content);
+    return address;
+  }
+
+  /** Memory at an address that somebody else has chosen. */
+  map(name: string, address: number, content: number | ArrayBufferView): void {
     const bytes = typeof content === 'number' ? content : content.byteLength;
     const region = new Region(name, bytes);
     if (typeof content !== 'number') {
       region.u8.set(new Uint8Array(content.buffer, content.byteOffset, content.byteLength));
     }
-    this.#regions.push(region);
-    return (first_global + this.#regions.length - 1) * window_bytes - below_boundary;
+    this.#mappings.push({ start: address, end: address + bytes, region });
   }
 
   /** The content of an allocation, live. */
   bytes(address: number): Uint8Array {
-    const place = this.find(address);
+    const place: Place = { region: nowhere, offset: 0 };
+    if (!this.locate(address, place)) throw new PtxError(`no memory at 0x${address.toString(16)}`);
     return place.region.u8.subarray(place.offset, place.region.bytes);
   }
 
-  find(address: number): Place {
-    const place: Place = { region: nowhere, offset: 0 };
-    if (!this.locate(address, place)) throw new PtxError(`no memory at 0x${address.toString(16)}`);
-    return place;
-  }
-
+  /** False where nothing is near; whether the whole access fits is for the caller to check. */
   locate(address: number, place: Place): boolean {
-    const index = Math.floor((address + below_boundary) / window_bytes) - first_global;
-    const region = this.#regions[index];
-    if (region === undefined) return false;
-    place.region = region;
-    place.offset = address - ((index + first_global) * window_bytes - below_boundary);
+    let found = this.#last;
+    if (found === undefined || address < found.start || address >= found.end) {
+      found = this.#mappings.find((m) => address >= m.start && address < m.end);
+      if (found === undefined) return false;
+      this.#last = found;
+    }
+    place.region = found.region;
+    place.offset = address - found.start;
     return true;
   }
 }

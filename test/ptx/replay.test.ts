@@ -1,0 +1,91 @@
+// Real kernels: launches that the host executor has run, replayed from what nvcc made of the same source.
+
+import { join } from 'node:path';
+import { describe, expect, it, type TestContext } from 'vitest';
+import {
+  changes,
+  type Kernel,
+  kernelsByName,
+  type Recording,
+  record,
+  replay,
+  symbolsOf,
+  writesNumbers,
+} from './replay.ts';
+import { type Arch, buildFolder, compilePtx, nvcc, run } from './toolkit.ts';
+
+const program = join(buildFolder, 'swiftkv_ptx_replay');
+const cases = nvcc === undefined ? [] : run(program, []).trim().split('\n');
+
+/** Which sources have an op's kernels. */
+const sources: Record<string, readonly string[]> = {
+  kv_quantize: ['kv_quantize'],
+  attention_decode: ['attention_decode'],
+  linear: ['linear', 'product'],
+  swiftkv_project: ['heads_product', 'product', 'rms_norm'],
+};
+
+/**
+ * Where an instruction is approximate: relative to the largest number of a result. Elsewhere the bits must be equal.
+ */
+const approximate: Record<string, number> = {};
+
+/** As the kernels are shipped, multiply-adds are contracted: at most one rounding less per element of a sum of 96. */
+const contracted = 96 * 2 ** -23;
+
+const kernels = new Map<string, Map<string, Kernel>>();
+
+/** Without contraction to multiply-adds the arithmetic is the executor's, bit for bit. */
+function kernelsOf(source: string, arch: Arch, fmad: boolean): Map<string, Kernel> {
+  const key = `${source} ${arch} ${fmad}`;
+  let found = kernels.get(key);
+  if (found === undefined) {
+    found = kernelsByName([compilePtx(`csrc/backends/cuda/${source}.cu`, arch, { fmad })]);
+    kernels.set(key, found);
+  }
+  return found;
+}
+
+function kernelNamed(name: string, op: string, arch: Arch, fmad: boolean): Kernel {
+  for (const source of sources[op]!) {
+    const kernel = kernelsOf(source, arch, fmad).get(name);
+    if (kernel !== undefined) return kernel;
+  }
+  throw new Error(`${name} is not among the kernels of ${sources[op]!.join(', ')}`);
+}
+
+/** An op that has no kernel yet is reported as skipped. */
+function recordOrSkip(name: string, context: TestContext): Recording {
+  try {
+    return record(program, name);
+  } catch (error) {
+    if (/has no kernel yet/.test((error as Error).message)) context.skip('the op has no kernel yet');
+    throw error;
+  }
+}
+
+describe.skipIf(nvcc === undefined)('launches of the host executor, replayed from PTX', () => {
+  const symbols = nvcc === undefined ? new Map<number, string>() : symbolsOf(program);
+  for (const name of cases) {
+    it(name, (context) => {
+      const [op, , target] = name.split(' ') as [string, string, string];
+      const arch = target.slice('sm_'.length) as Arch;
+      const recording = recordOrSkip(name, context);
+      expect(recording.launches.length).toBeGreaterThan(0);
+      for (const launch of recording.launches) {
+        expect(changes(launch, recording.bytes), `memory that ${launch.name} changed`).not.toEqual([]);
+        const cppName = symbols.get(launch.kernel) ?? launch.name;
+        for (const landing of ['late', 'early'] as const) {
+          const kernel = kernelNamed(cppName, op, arch, false);
+          const { differences } = replay(launch, recording.bytes, kernel, approximate[op] ?? 0, landing);
+          expect(differences, `${launch.name}, copies landing ${landing}`).toEqual([]);
+        }
+        // Codes of fp8 may be other ones where a rounding is missing, so only numbers are compared.
+        if (!writesNumbers(launch, recording.bytes)) continue;
+        const shipped = kernelNamed(cppName, op, arch, true);
+        const { differences } = replay(launch, recording.bytes, shipped, (approximate[op] ?? 0) + contracted);
+        expect(differences, `${launch.name} as shipped`).toEqual([]);
+      }
+    });
+  }
+});
