@@ -1,7 +1,9 @@
 #include "cases.h"
 
+#include "backends/cpu/scalar/ops.h"
 #include "device_weights.h"
 #include "fixtures.h"
+#include "reference.h"
 
 namespace swiftkv::test {
 namespace {
@@ -54,7 +56,7 @@ Status kv_quantize(Recorder& r, int arch, const CacheShape& shape) {
   return r.run(arch, &cuda::kv_quantize, KvQuantizeParams{kRows, k.data(), v.data(), slots.data(), cache.view()});
 }
 
-// Decode of sequences that end at block and split edges, over pages that the executor has filled.
+// Decode of sequences that end at block and split edges, over pages that the reference has filled.
 Status attention_decode(Recorder& r, int arch, const CacheShape& shape, int32_t num_heads, DType dtype) {
   Rng rng(2);
   const std::vector<Sequence> sequences{{1, 1}, {16, 1}, {45, 1}, {300, 1}};
@@ -67,9 +69,7 @@ Status attention_decode(Recorder& r, int arch, const CacheShape& shape, int32_t 
     for (int32_t i = 0; i < sequences[s].context_len; ++i) slots.push_back(half.slot(static_cast<int64_t>(s), i));
     const auto rows = static_cast<int64_t>(slots.size());
     const std::vector<float> k = random_values(rng, rows * width), v = random_values(rng, rows * width);
-    const Status filled = SimtDevice(arch).run(&cuda::kv_quantize,
-                                               KvQuantizeParams{rows, k.data(), v.data(), slots.data(), cache.view()});
-    if (!filled.ok()) return filled;
+    run_reference(&cpu::scalar::kv_quantize, KvQuantizeParams{rows, k.data(), v.data(), slots.data(), cache.view()});
   }
   const auto rows = static_cast<int64_t>(sequences.size());
   const Tensor q(dtype, random_values(rng, rows * num_heads * shape.head_dim));

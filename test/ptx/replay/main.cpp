@@ -12,6 +12,8 @@
 
 int main(int count, char** arguments) {
   using namespace swiftkv::test;
+  doctest::Context context;
+  context.setAsDefaultForAssertsOutOfTestCases();
   for (int i = 0; i < kReplayCaseCount; ++i) {
     const ReplayCase& c = kReplayCases[i];
     if (count == 1) std::printf("%s\n", c.name);
