@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { describe, expect, it, type TestContext } from 'vitest';
 import {
   changes,
+  early,
   type Kernel,
   kernelsByName,
+  late,
   type Recording,
   record,
   replay,
@@ -22,6 +24,8 @@ const sources: Record<string, readonly string[]> = {
   kv_quantize: ['kv_quantize'],
   attention_decode: ['attention_decode'],
   linear: ['linear', 'product'],
+  quantize_rows: ['quantize_rows', 'product'],
+  qkv_rope_cache: ['heads_product', 'product'],
   swiftkv_project: ['heads_product', 'product', 'rms_norm'],
 };
 
@@ -75,10 +79,10 @@ describe.skipIf(nvcc === undefined)('launches of the host executor, replayed fro
       for (const launch of recording.launches) {
         expect(changes(launch, recording.bytes), `memory that ${launch.name} changed`).not.toEqual([]);
         const cppName = symbols.get(launch.kernel) ?? launch.name;
-        for (const landing of ['late', 'early'] as const) {
+        for (const schedule of [late, early]) {
           const kernel = kernelNamed(cppName, op, arch, false);
-          const { differences } = replay(launch, recording.bytes, kernel, approximate[op] ?? 0, landing);
-          expect(differences, `${launch.name}, copies landing ${landing}`).toEqual([]);
+          const { differences } = replay(launch, recording.bytes, kernel, approximate[op] ?? 0, schedule);
+          expect(differences, `${launch.name}, copies landing ${schedule.landing}`).toEqual([]);
         }
         // Codes of fp8 may be other ones where a rounding is missing, so only numbers are compared; one architecture is
         // enough, as the compiler contracts alike on all.

@@ -4,10 +4,9 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Landing } from './interpreter/async-copy.ts';
 import type { Dimensions } from './interpreter/block.ts';
 import { bf16ToNumber } from './interpreter/formats.ts';
-import { launch, type OpcodeCounts } from './interpreter/launch.ts';
+import { type Launch, launch, type OpcodeCounts } from './interpreter/launch.ts';
 import { GlobalMemory } from './interpreter/memory.ts';
 import type { Module, PtxFunction } from './interpreter/syntax.ts';
 import { buildFolder, run } from './toolkit.ts';
@@ -105,6 +104,12 @@ export function writesNumbers(recorded: RecordedLaunch, content: Uint8Array): bo
   return changed(recorded, content).every((m) => m.type !== 'bytes');
 }
 
+/** When copies land, and which warp of a block goes first. */
+export type Schedule = Required<Pick<Launch, 'landing' | 'order'>>;
+
+export const late: Schedule = { landing: 'late', order: 'ascending' };
+export const early: Schedule = { landing: 'early', order: 'descending' };
+
 export interface Replay {
   readonly differences: readonly string[];
   readonly counts: OpcodeCounts;
@@ -119,7 +124,7 @@ export function replay(
   content: Uint8Array,
   { module, kernel }: Kernel,
   tolerance: number,
-  landing: Landing = 'late',
+  schedule: Schedule = late,
 ): Replay {
   const memory = new GlobalMemory();
   const at = (offset: number, m: RecordedMemory) => content.slice(offset, offset + m.bytes);
@@ -132,7 +137,7 @@ export function replay(
     sharedBytes: recorded.sharedBytes,
     params: layOut(kernel, recorded.params),
     memory,
-    landing,
+    ...schedule,
   });
   const differences = recorded.memory.flatMap((m) => {
     const text = compare(memory.bytes(m.address).slice(0, m.bytes), at(m.after, m), m.type, tolerance);

@@ -222,7 +222,6 @@ export const loadStoreHandlers: Handlers = {
   atom: atomic,
   red: atomic,
   cvta,
-  membar: nothing,
   prefetch: nothing,
   prefetchu: nothing,
 };

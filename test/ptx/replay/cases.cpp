@@ -97,6 +97,54 @@ Status linear(Recorder& r, int arch, DType a_dtype, DType w_dtype, int64_t rows,
   return r.run(arch, &cuda::linear, p, &cuda::linear_scratch);
 }
 
+Status quantize_rows(Recorder& r, int arch, DType dtype) {
+  Rng rng(5);
+  constexpr int64_t kRows = 3, kDim = 200;
+  std::vector<float> values = random_values(rng, kRows * kDim, 5.0f);
+  for (int64_t i = 0; i < kDim; ++i) values[static_cast<size_t>(kDim + i)] = 0.0f;
+  const Tensor a(dtype, values), scales(DType::f32, kRows);
+  std::vector<uint8_t> codes(kRows * kDim, 0xff);
+  record(r, "a", a);
+  record(r, "codes", codes);
+  record(r, "scales", scales);
+  return r.run(arch, &cuda::quantize_rows, QuantizeRowsParams{kRows, kDim, a.activation(), codes.data(), scales.f32()});
+}
+
+Status qkv_rope_cache(Recorder& r, int arch, const CacheShape& shape) {
+  Rng rng(6);
+  constexpr int64_t kRows = 5, kDim = 96;
+  constexpr int32_t kHeads = 4;
+  const int64_t n = (kHeads + 2 * int64_t{shape.num_kv_heads}) * shape.head_dim;
+  const Tensor a(DType::bf16, random_values(rng, kRows * kDim)), bias(DType::f32, random_values(rng, n));
+  const Tensor rope(DType::f32, random_values(rng, 64 * shape.head_dim));
+  const Tensor q(DType::bf16, kRows * kHeads * shape.head_dim);
+  const Weights w(DType::bf16, Layout::panels, n, kDim, random_values(rng, n * kDim));
+  const DeviceWeights device_w(w);
+  const std::vector<int32_t> positions{0, 1, 2, 40, 63}, slots{17, 3, -1, 47, 16};
+  const Cache cache(shape, 3);
+  record(r, "a", a);
+  record(r, "bias", bias);
+  record(r, "rope", rope);
+  record(r, "q", q);
+  record(r, device_w.matrix());
+  record(r, "positions", positions);
+  record(r, "slots", slots);
+  record(r, cache);
+  const QkvRopeCacheParams p{.rows = kRows,
+                             .num_heads = kHeads,
+                             .num_kv_heads = shape.num_kv_heads,
+                             .head_dim = shape.head_dim,
+                             .a = a.activation(),
+                             .w = device_w.matrix(),
+                             .bias = bias.f32(),
+                             .rope = rope.f32(),
+                             .positions = positions.data(),
+                             .slots = slots.data(),
+                             .q = q.activation(),
+                             .cache = cache.view()};
+  return r.run(arch, &cuda::qkv_rope_cache, p, &cuda::qkv_rope_cache_scratch);
+}
+
 Status swiftkv_project(Recorder& r, int arch, DType w_dtype, const CacheShape& shape) {
   Rng rng(4);
   constexpr int64_t kRows = 5, kDim = 96;
@@ -157,6 +205,12 @@ const ReplayCase kReplayCases[] = {
     {"linear fp8 sm_80", [](Recorder& r) { return linear(r, 80, DType::bf16, DType::fp8_e4m3, 17, 80, 96); }},
     {"linear fp8 sm_89", [](Recorder& r) { return linear(r, 89, DType::bf16, DType::fp8_e4m3, 17, 80, 96); }},
     {"linear f32 sm_80", [](Recorder& r) { return linear(r, 80, DType::f32, DType::f32, 3, 70, 96); }},
+    {"linear int8 sm_80", [](Recorder& r) { return linear(r, 80, DType::bf16, DType::int8, 3, 70, 96); }},
+    {"linear int4 sm_80", [](Recorder& r) { return linear(r, 80, DType::f32, DType::int4, 3, 70, 96); }},
+    {"quantize_rows f32 sm_80", [](Recorder& r) { return quantize_rows(r, 80, DType::f32); }},
+    {"quantize_rows bf16 sm_89", [](Recorder& r) { return quantize_rows(r, 89, DType::bf16); }},
+    {"qkv_rope_cache bf16-to-bf16 sm_80", [](Recorder& r) { return qkv_rope_cache(r, 80, kBf16); }},
+    {"qkv_rope_cache bf16-to-fp8 sm_89", [](Recorder& r) { return qkv_rope_cache(r, 89, kDynamic); }},
     {"swiftkv_project bf16-to-bf16 sm_80", [](Recorder& r) { return swiftkv_project(r, 80, DType::bf16, kBf16); }},
     {"swiftkv_project bf16-to-fp8 sm_89", [](Recorder& r) { return swiftkv_project(r, 89, DType::bf16, kDynamic); }},
     {"swiftkv_project fp8-to-fp8 sm_80", [](Recorder& r) { return swiftkv_project(r, 80, DType::fp8_e4m3, kDynamic); }},
