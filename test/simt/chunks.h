@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "simt_device.h"
 
@@ -17,18 +18,25 @@ inline cuda::DeviceLimits chip_of(int num_sms) {
   return limits;
 }
 
-// Calls f(device, first row, rows) over [0, rows) in chunks; after() follows each complete pass.
+// Calls f(device, first row, rows) over [0, rows), in calls of several sizes that take every tile; after() follows each
+// complete pass.
 template <class F, class After>
 void for_each_row_chunking(int64_t rows, F&& f, After&& after) {
-  for (const int num_sms : {1, 1 << 20})
-    for (const int64_t chunk : {rows, int64_t{1}, int64_t{16}, int64_t{17}, int64_t{70}}) {
-      // Few rows have one tile on any chip.
-      if (chunk > rows || (num_sms > 1 && chunk <= 16)) continue;
-      INFO("chunks of ", chunk, " of ", rows, " rows, multiprocessors ", num_sms);
-      const SimtDevice device(chip_of(num_sms));
-      for (int64_t row = 0; row < rows; row += chunk) f(device, row, std::min(chunk, rows - row));
-      after();
+  struct Pass {
+    int num_sms;
+    std::vector<int64_t> sizes;  // of calls, over and over
+  };
+  for (const Pass& pass : {Pass{1, {1, 16, 17, 66}}, Pass{1 << 20, {33, 2, 15}}, Pass{1 << 20, {rows}}}) {
+    INFO("calls from ", pass.sizes.front(), " rows on, multiprocessors ", pass.num_sms);
+    const SimtDevice device(chip_of(pass.num_sms));
+    size_t call = 0;
+    for (int64_t row = 0; row < rows; ++call) {
+      const int64_t count = std::min(pass.sizes[call % pass.sizes.size()], rows - row);
+      f(device, row, count);
+      row += count;
     }
+    after();
+  }
 }
 
 }  // namespace swiftkv::test

@@ -77,7 +77,7 @@ TEST_CASE("qkv_rope_cache: q and pages have the same bits in any call, with any 
     for (const ProjectionTypes& types : all_types()) {
       const CacheKind& kind = kCacheKinds[static_cast<size_t>(heads.num_heads + static_cast<int>(types.q)) % 4];
       INFO("hd ", heads.head_dim, " cache ", std::string(kind.name), " ", text(types));
-      Qkv p(heads, kind, types, 35, 65, 3);
+      Qkv p(heads, kind, types, heads.head_dim == 64 ? 70 : 35, 65, 3);
       p.normed = heads.head_dim != 80;
       const DeviceWeights w(p.w);
       CHECK(why(run(SimtDevice(chip_of(1)), on_device(w, p.params(0, p.rows)))) == "");
@@ -99,11 +99,12 @@ TEST_CASE("qkv_rope_cache: q and pages have the same bits in any call, with any 
 }
 
 TEST_CASE("qkv_rope_cache has the same bytes under every schedule") {
-  for (const HeadShape& heads : {HeadShape{3, 1, 64}, HeadShape{1, 1, 256}, HeadShape{1, 1, 272}})
+  for (const HeadShape& heads : {HeadShape{1, 1, 64}, HeadShape{1, 1, 256}, HeadShape{1, 1, 272}})
     for (const ProjectionTypes& types : {kProjectionTypes[0], kProjectionTypes[1], kProjectionTypes[3]})
       for (const int64_t rows : {5, 20}) {
+        if (rows == 5 && heads.head_dim == 272) continue;
         INFO("hd ", heads.head_dim, " rows ", rows, " ", text(types));
-        Qkv p(heads, kCacheKinds[2], types, rows, 200, 4);
+        Qkv p(heads, kCacheKinds[2], types, rows, 136, 4);
         p.normed = true;
         const DeviceWeights w(p.w);
         const SimtDevice device;
@@ -116,6 +117,22 @@ TEST_CASE("qkv_rope_cache has the same bytes under every schedule") {
           CHECK(bit_difference(p.q.floats(), q) == "");
           CHECK(bit_difference(p.cache.memory.data(), pages.data(), pages.size(), 1) == "");
         });
+      }
+}
+
+TEST_CASE("qkv_rope_cache keeps its threads in order [race]") {
+  const simt::ScopedSchedule scoped({simt::Order::random, simt::Landing::random, 3});
+  for (const HeadShape& heads : {HeadShape{2, 1, 20}, HeadShape{1, 1, 136}, HeadShape{1, 1, 272}})
+    for (const ProjectionTypes& types : {kProjectionTypes[0], kProjectionTypes[1], kProjectionTypes[3]})
+      for (const int64_t rows : {5, 18}) {
+        INFO("hd ", heads.head_dim, " rows ", rows, " ", text(types));
+        Qkv p(heads, kCacheKinds[2], types, rows, 40, 6);
+        p.normed = true;
+        const DeviceWeights w(p.w);
+        CHECK(why(run(SimtDevice(), on_device(w, p.params(0, rows)))) == "");
+        const ExactHeads q = exact_heads(p.a.floats(), p.w, p.bias.data(), 0, heads.num_heads, heads.head_dim,
+                                         p.positions, p.rope.data(), p.q_norm.data(), kEps);
+        CHECK(difference(p.q.floats(), q.values, rounded_tolerance(q, types.q)) == "");
       }
 }
 

@@ -11,7 +11,7 @@
 namespace swiftkv::test {
 namespace {
 
-TEST_CASE("quantize_rows has the scalar level's codes and scales") {
+TEST_CASE("quantize_rows has the scalar level's codes and scales [race]") {
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const int64_t dim : kWidths)
       for (const int64_t rows : {0, 1, 3}) {

@@ -35,23 +35,24 @@ struct TileShape {
   constexpr int tile_bytes() const { return rows * stride() * 4; }
 };
 
-// Elements of the finished tile stay within the ring's shared memory or a little above: at most 99 KiB for every tile,
-// what a block of sm_89 may have.
+// With bf16 weights and the finished tile in the ring's place, every tile takes less than the 99 KiB that a block of
+// sm_89 may have, and `blocks` of them less than the 164 KiB of a multiprocessor of sm_80.
 constexpr TileShape tile_shape(GemmTile tile) {
   switch (tile) {
     case GemmTile::large: return {128, 128, 32, 4, 64, 32, 2};
-    case GemmTile::middle: return {64, 64, 64, 4, 32, 32, 2};
-    case GemmTile::small: return {16, 32, 64, 8, 16, 8, 4};
+    case GemmTile::middle: return {64, 64, 64, 3, 32, 32, 3};
+    case GemmTile::small: return {16, 32, 64, 8, 16, 8, 3};
     case GemmTile::heads_middle: return {64, 128, 32, 4, 64, 32, 3};
-    case GemmTile::heads_small: return {16, 128, 64, 5, 16, 16, 2};
+    case GemmTile::heads_small: return {16, 128, 64, 4, 16, 16, 2};
     case GemmTile::wide: return {64, 256, 32, 4, 64, 32, 2};
-    case GemmTile::wide_small: return {16, 256, 32, 5, 16, 32, 2};
+    case GemmTile::wide_small: return {16, 256, 32, 4, 16, 32, 2};
     case GemmTile::plain: break;
   }
   return {32, 128, 32, 2, 4, 128, 2};
 }
 
-constexpr int kSmallRows = 16;
+// Up to these many rows the tiles of 16 and of 64 rows leave nothing for `large` to win.
+constexpr int kSmallRows = 16, kMiddleRows = 64;
 
 // Dynamic shared memory of tensor-core products; weight_bytes: of one element, 2 or 1.
 constexpr int mma_shared_bytes(GemmTile tile, int weight_bytes) {
@@ -79,7 +80,7 @@ constexpr GemmPlan plan_of(GemmTile tile, int64_t rows, int64_t n) {
 constexpr GemmPlan plan_linear(int64_t rows, int64_t n, const DeviceLimits& limits) {
   if (rows <= kSmallRows) return plan_of(GemmTile::small, rows, n);
   const GemmPlan large = plan_of(GemmTile::large, rows, n);
-  return large.blocks() >= limits.num_sms ? large : plan_of(GemmTile::middle, rows, n);
+  return rows > kMiddleRows && large.blocks() >= limits.num_sms ? large : plan_of(GemmTile::middle, rows, n);
 }
 
 // Heads that fit a tile are finished in it; of wider ones the sums go through memory.
@@ -94,7 +95,7 @@ constexpr GemmPlan plan_heads(int64_t rows, int64_t heads, int32_t head_dim, con
   if (rows <= kSmallRows) return tiles(wide ? GemmTile::wide_small : GemmTile::heads_small);
   if (wide) return tiles(GemmTile::wide);
   const GemmPlan large = tiles(GemmTile::large);
-  return large.blocks() >= limits.num_sms ? large : tiles(GemmTile::heads_middle);
+  return rows > kMiddleRows && large.blocks() >= limits.num_sms ? large : tiles(GemmTile::heads_middle);
 }
 
 constexpr GemmPlan plan_plain(int64_t rows, int64_t n) {

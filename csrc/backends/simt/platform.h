@@ -215,10 +215,8 @@ static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   const uint64_t bytes = uint64_t{y} << 32 | x;
   unsigned result = 0;
   for (int i = 0; i < 4; ++i) {
-    const unsigned s = selector >> 4 * i;
-    unsigned byte = static_cast<unsigned>(bytes >> 8 * (s & 7)) & 0xffu;
-    if (s & 8u) byte = byte & 0x80u ? 0xffu : 0u;  // replicates the sign
-    result |= byte << 8 * i;
+    const unsigned s = selector >> 4 * i & 7u;  // nvcc drops the bit that would replicate a sign
+    result |= (static_cast<unsigned>(bytes >> 8 * s) & 0xffu) << 8 * i;
   }
   return result;
 }
