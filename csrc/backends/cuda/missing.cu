@@ -9,15 +9,6 @@ Status embed(const EmbedParams&, const Context&) {
 Status rms_norm(const RmsNormParams&, const Context&) {
   return fail(Code::unsupported, "rms_norm has no kernel yet");
 }
-Status attention(const AttentionParams&, const Context&) {
-  return fail(Code::unsupported, "attention has no kernel yet");
-}
-Status attention_decode(const AttentionParams&, const Context&) {
-  return fail(Code::unsupported, "attention_decode has no kernel yet");
-}
-Status attention_prefill(const AttentionParams&, const Context&) {
-  return fail(Code::unsupported, "attention_prefill has no kernel yet");
-}
 Status silu_mul(const SiluMulParams&, const Context&) {
   return fail(Code::unsupported, "silu_mul has no kernel yet");
 }
@@ -30,23 +21,11 @@ Status logprobs(const LogprobsParams&, const Context&) {
 Status sample(const SampleParams&, const Context&) {
   return fail(Code::unsupported, "sample has no kernel yet");
 }
-Status kv_quantize(const KvQuantizeParams&, const Context&) {
-  return fail(Code::unsupported, "kv_quantize has no kernel yet");
-}
-Status kv_dequantize(const KvDequantizeParams&, const Context&) {
-  return fail(Code::unsupported, "kv_dequantize has no kernel yet");
-}
-Status copy_blocks(const CopyBlocksParams&, const Context&) {
-  return fail(Code::unsupported, "copy_blocks has no kernel yet");
-}
 Status rope_table(const RopeTableParams&, const Context&) {
   return fail(Code::unsupported, "rope_table has no kernel yet");
 }
 Status copy_rows(const CopyRowsParams&, const Context&) {
   return fail(Code::unsupported, "copy_rows has no kernel yet");
-}
-size_t attention_scratch(const AttentionParams&, const DeviceLimits&) {
-  return 0;
 }
 size_t logprobs_scratch(const LogprobsParams&, const DeviceLimits&) {
   return 0;

@@ -8,6 +8,12 @@ namespace swiftkv::cuda {
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
+// x, which is the same in every lane. Says so to the compiler: collectives in branches that depend on it stay single
+// instructions.
+SWIFTKV_DEVICE int warp_uniform(int x) {
+  return __shfl_sync(kAllLanes, x, 0);
+}
+
 // Every lane gets the sum (butterfly: each lane adds the same pairs, so all have the same bits).
 SWIFTKV_DEVICE float warp_sum(float x) {
 #pragma unroll
