@@ -8,7 +8,7 @@
 //   tests         doctest's filter of test cases
 //   mode          plain, address or thread (scripts/test-simt.sh)
 //   reason        a regular expression that the output of the failing test must match
-// Usage: node scripts/test-simt-faults.mjs [PART OF A NAME OR CLASS]
+// Usage: node scripts/test-simt-faults.mjs [PART OF A NAME, CLASS, FILE OR TEST]
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -101,9 +101,23 @@ async function plant(fault, work) {
   const [compiler, ...flags] = compileArguments(fault.mode, unit);
   const input = unit === fault.file ? copy : join(root, unit);
   // The copy is found before the original, whose own folder comes after -I for names that begin with backends/.
-  const args = [`-I${join(work, 'csrc')}`, `-I${join(work, 'test/simt')}`, ...flags, '-w', '-c', input, '-o', object];
+  const args = [
+    `-I${join(work, 'csrc')}`,
+    `-I${join(work, 'test/simt')}`,
+    ...flags,
+    '-w',
+    '-MMD',
+    '-MF',
+    `${object}.d`,
+    '-c',
+    input,
+    '-o',
+    object,
+  ];
   const compiled = await run(compiler, args);
   if (compiled.status !== 0) return `does not compile:\n${compiled.output.slice(-2000)}`;
+
+  if (!readFileSync(`${object}.d`, 'utf8').includes(copy)) return `${unit} does not include ${fault.file}`;
 
   const { suffix, sanitizers } = modes[fault.mode];
   const program = join(work, 'tests');
@@ -139,7 +153,7 @@ async function load() {
 }
 
 const wanted = process.argv[2] ?? '';
-const faults = (await load()).filter((f) => `${f.name} ${f.class}`.includes(wanted));
+const faults = (await load()).filter((f) => `${f.name} ${f.class} ${f.file} ${f.tests}`.includes(wanted));
 for (const mode of new Set(faults.map((f) => f.mode))) await build(mode);
 
 const controls = new Map(faults.map((f) => [`${f.mode} ${f.tests}`, { mode: f.mode, tests: f.tests }]));
