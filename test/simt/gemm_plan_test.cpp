@@ -64,6 +64,7 @@ TEST_CASE("few rows take narrow tiles, many rows large ones where they fill the 
   CHECK(cuda::plan_linear(1, 4096, a100).blocks() == 128);
   CHECK(cuda::plan_linear(16, 4096, a100).tile == GemmTile::small);
   CHECK(cuda::plan_linear(17, 128256, a100).tile == GemmTile::middle);
+  CHECK(cuda::plan_linear(32, 4096, a100).tile == GemmTile::narrow);
   CHECK(cuda::plan_linear(256, 4096, a100).tile == GemmTile::middle);
   CHECK(cuda::plan_linear(2048, 4096, a100).tile == GemmTile::large);
   CHECK(cuda::plan_heads(1, 48, 128, a100).tile == GemmTile::heads_small);

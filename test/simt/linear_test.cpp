@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <utility>
 
 #include "backends/cpu/scalar/ops.h"
 #include "chunks.h"
@@ -157,11 +158,11 @@ TEST_CASE("linear: the bits of a row are the same in any call, with any tile") {
 TEST_CASE("linear has the same bits under every schedule") {
   for (const Types& types : {kFloatTypes[1], kFloatTypes[3], kFloatTypes[6], kFloatTypes[8], kFloatTypes[9],
                              kIntegerTypes[0], kIntegerTypes[3]})
-    for (const int64_t rows : {3, 20, 66}) {
+    for (const auto& [rows, num_sms] : {std::pair<int64_t, int>{3, 1}, {20, 1}, {18, 1 << 20}, {66, 1}}) {
       Problem p(types, {rows, 34, rows == 3 ? 577 : 193}, 4);
-      const SimtDevice device(chip_of(rows == 66 ? 1 : 1 << 20));
+      const SimtDevice device(chip_of(num_sms));
       const std::vector<float> first = p.run(device);
-      INFO("rows ", rows, " ", text(types));
+      INFO("rows ", p.shape.rows, " ", text(types));
       for_each_schedule([&] { CHECK(bit_difference(p.run(device), first) == ""); });
     }
 }
@@ -201,21 +202,23 @@ TEST_CASE("linear: NaN in a row or an output stays there") {
 
 TEST_CASE("linear works without a bias and without ldmatrix meeting a bank twice") {
   for (const Types& types : {kFloatTypes[4], kFloatTypes[6]})
-    for (const int64_t rows : {16, 64, 128}) {
-      Problem p(types, {rows, 128, 128}, 6);
-      for (int64_t n = 0; n < 128; ++n) p.bias.f32()[n] = 0.0f;
-      const SimtDevice device(chip_of(rows == 128 ? 1 : 1 << 20));
-      const std::vector<float> zero_bias = p.run(device);
-      LinearParams params = p.rows(0, rows);
-      params.bias = nullptr;
-      p.y = p.before;
-      params.y = p.y.activation();
-      simt::reset_statistics();
-      CHECK(why(device.run(&cuda::linear, params, &cuda::linear_scratch)) == "");
-      CHECK(p.y.floats() == zero_bias);
-      CHECK(simt::statistics().mma > 0);
-      CHECK(simt::statistics().ldmatrix_bank_conflicts == 0);
-    }
+    for (const int64_t rows : {16, 64, 128})
+      for (const int num_sms : {1, 1 << 20}) {
+        INFO("rows ", rows, " multiprocessors ", num_sms);
+        Problem p(types, {rows, 128, 128}, 6);
+        for (int64_t n = 0; n < 128; ++n) p.bias.f32()[n] = 0.0f;
+        const SimtDevice device(chip_of(num_sms));
+        const std::vector<float> zero_bias = p.run(device);
+        LinearParams params = p.rows(0, rows);
+        params.bias = nullptr;
+        p.y = p.before;
+        params.y = p.y.activation();
+        simt::reset_statistics();
+        CHECK(why(device.run(&cuda::linear, params, &cuda::linear_scratch)) == "");
+        CHECK(p.y.floats() == zero_bias);
+        CHECK(simt::statistics().mma > 0);
+        CHECK(simt::statistics().ldmatrix_bank_conflicts == 0);
+      }
 }
 
 }  // namespace

@@ -14,9 +14,10 @@ namespace swiftkv::cuda {
 
 // Tiles of tensor-core products, and the one of each other product. Every pair of a tile and a use is a kernel.
 enum class GemmTile : int32_t {
-  large,         // linear and heads of at most 128: many rows
-  middle,        // linear: tens of rows, or too few tiles of `large` to fill the chip
-  small,         // linear: up to 16 rows; narrow, so that many blocks read the weights
+  large,         // linear, and heads of at most 128: many rows
+  middle,        // linear: rows or outputs that are too few for `large` to fill the chip
+  narrow,        // linear: or for `middle`
+  small,         // linear: up to 16 rows; the narrowest, so that many blocks read the weights
   heads_middle,  // heads of at most 128
   heads_small,
   wide,  // heads of at most 256
@@ -41,6 +42,7 @@ constexpr TileShape tile_shape(GemmTile tile) {
   switch (tile) {
     case GemmTile::large: return {128, 128, 32, 4, 64, 32, 2};
     case GemmTile::middle: return {64, 64, 64, 3, 32, 32, 3};
+    case GemmTile::narrow: return {64, 32, 64, 6, 32, 16, 2};
     case GemmTile::small: return {16, 32, 64, 8, 16, 8, 3};
     case GemmTile::heads_middle: return {64, 128, 32, 4, 64, 32, 3};
     case GemmTile::heads_small: return {16, 128, 64, 4, 16, 16, 2};
@@ -79,8 +81,9 @@ constexpr GemmPlan plan_of(GemmTile tile, int64_t rows, int64_t n) {
 // y = a W^T with activations of 16 bits.
 constexpr GemmPlan plan_linear(int64_t rows, int64_t n, const DeviceLimits& limits) {
   if (rows <= kSmallRows) return plan_of(GemmTile::small, rows, n);
-  const GemmPlan large = plan_of(GemmTile::large, rows, n);
-  return rows > kMiddleRows && large.blocks() >= limits.num_sms ? large : plan_of(GemmTile::middle, rows, n);
+  const auto fills = [&](GemmTile tile) { return plan_of(tile, rows, n).blocks() >= limits.num_sms; };
+  if (rows > kMiddleRows && fills(GemmTile::large)) return plan_of(GemmTile::large, rows, n);
+  return plan_of(fills(GemmTile::middle) ? GemmTile::middle : GemmTile::narrow, rows, n);
 }
 
 // Heads that fit a tile are finished in it; of wider ones the sums go through memory.

@@ -27,6 +27,7 @@ Status linear_product(const char* name, const Product& p, const LinearTarget& to
   switch (plan.tile) {
     case GemmTile::large: return launch_mma<GemmTile::large>(name, p, finish, plan, c);
     case GemmTile::middle: return launch_mma<GemmTile::middle>(name, p, finish, plan, c);
+    case GemmTile::narrow: return launch_mma<GemmTile::narrow>(name, p, finish, plan, c);
     default: return launch_mma<GemmTile::small>(name, p, finish, plan, c);
   }
 }
