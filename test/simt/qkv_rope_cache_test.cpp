@@ -72,6 +72,30 @@ TEST_CASE("qkv_rope_cache stores what the scalar level stores, with any scales a
       }
 }
 
+TEST_CASE("qkv_rope_cache: heads too wide for a tile, on more rows than are staged at a time") {
+  for (const ProjectionTypes& types : all_types())
+    for (const bool fp8_activations : {false, true}) {
+      if (fp8_activations && types.weights != DType::fp8_e4m3) continue;
+      INFO(text(types), " in fp8 ", fp8_activations);
+      Qkv p({1, 1, 258}, kCacheKinds[1], types, 259, 24, 7);
+      Qkv reference = p;
+      QkvRopeCacheParams expected = reference.params(0, p.rows);
+      expected.fp8_activations = fp8_activations;
+      run_reference(&cpu::scalar::qkv_rope_cache, expected, &cpu::scalar::qkv_rope_cache_scratch);
+      const DeviceWeights w(p.w);
+      QkvRopeCacheParams params = on_device(w, p.params(0, p.rows));
+      params.fp8_activations = fp8_activations;
+      CHECK(why(run(SimtDevice(), params)) == "");
+      std::vector<float> k, v, expected_k, expected_v;
+      read_pages(p.cache, p.slots, k, v);
+      read_pages(reference.cache, p.slots, expected_k, expected_v);
+      const std::vector<float> q = reference.q.floats();
+      CHECK(difference(p.q.floats(), q, stored_tolerance(q, types.q, 100 * kUnit)) == "");
+      CHECK(difference(k, expected_k, stored_tolerance(expected_k, DType::bf16, 100 * kUnit)) == "");
+      CHECK(difference(v, expected_v, stored_tolerance(expected_v, DType::bf16, 100 * kUnit)) == "");
+    }
+}
+
 TEST_CASE("qkv_rope_cache: q and pages have the same bits in any call, with any tile") {
   for (const HeadShape& heads : {HeadShape{2, 1, 64}, HeadShape{3, 1, 80}, HeadShape{1, 1, 256}, HeadShape{1, 1, 264}})
     for (const ProjectionTypes& types : all_types()) {
