@@ -38,7 +38,7 @@ SWIFTKV_DEVICE void store_split(const SplitStates& apart, const SplitAttention<C
 }
 
 template <class C, int kHeadDim, int kParts>
-__global__ void __launch_bounds__(kWarp* attention_decode_slots(kHeadDim) * attention_width_parts(kHeadDim))
+__global__ void __launch_bounds__(kWarp* attention_decode_slots(kHeadDim) * attention_width_parts(kHeadDim), 1)
     attention_decode_kernel(AttentionParams p, SplitStates apart) {
   using Attention = SplitAttention<C, kHeadDim, kParts>;
   constexpr int kSlots = attention_decode_slots(kHeadDim), kWidthParts = attention_width_parts(kHeadDim);

@@ -23,7 +23,7 @@ SWIFTKV_DEVICE float2 load_pair(const fp8_e4m3* x) {
 
 // kPairs: pairs of widths that a lane has, lane + 32 j.
 template <class C, int kPairs>
-__global__ void __launch_bounds__(kWarp* kGeneralWarps) attention_general_kernel(AttentionParams p) {
+__global__ void __launch_bounds__(kWarp* kGeneralWarps, 1) attention_general_kernel(AttentionParams p) {
   SWIFTKV_DYNAMIC_SHARED(float, shared);
   const int hd = p.cache.head_dim, thread = static_cast<int>(threadIdx.x);
   const int warp = warp_uniform(thread / kWarp), lane = thread % kWarp;

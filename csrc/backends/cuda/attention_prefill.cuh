@@ -9,7 +9,7 @@ namespace swiftkv::cuda {
 // One block for each KV head and place of a tile of rows. Places of sequence b begin at query_start[b] * group / rows
 // of a tile + b, which leaves it enough of them whatever the others have; places that it does not need return at once.
 template <class C, int kHeadDim, int kParts>
-__global__ void __launch_bounds__(kWarp* attention_prefill_tiles(kHeadDim) * attention_width_parts(kHeadDim))
+__global__ void __launch_bounds__(kWarp* attention_prefill_tiles(kHeadDim) * attention_width_parts(kHeadDim), 1)
     attention_prefill_kernel(AttentionParams p, int64_t places) {
   using Attention = SplitAttention<C, kHeadDim, kParts>;
   constexpr int kTiles = attention_prefill_tiles(kHeadDim), kRows = kTiles * kTileRows, kWidths = Attention::kWidths;
