@@ -277,5 +277,20 @@ TEST_CASE("attention [race]") {
   for_each_kernel([](AttentionCase& c, const SimtDevice& device) { check_exact(c, device); });
 }
 
+TEST_CASE("attention keeps its threads in order [race]") {
+  const simt::ScopedSchedule scoped({simt::Order::random, simt::Landing::random, 3});
+  const auto check = [](const HeadShape& heads, const std::vector<Sequence>& sequences, int num_sms) {
+    for (const size_t kind : {size_t{1}, size_t{2}}) {
+      AttentionCase c(heads, kCacheKinds[kind], DType::f32, sequences, 13);
+      check_exact(c, SimtDevice(chip_of(num_sms)));
+    }
+  };
+  check({2, 1, 32}, {{600, 1}}, 1);        // decode, splits merged in the block
+  check({2, 1, 32}, {{270, 1}}, 1 << 20);  // decode, splits apart
+  check({2, 1, 256}, {{300, 1}}, 1);       // decode, widths in two parts
+  check({2, 1, 32}, {{70, 20}}, 1);        // prefill
+  check({2, 1, 16}, {{270, 2}}, 1);        // general
+}
+
 }  // namespace
 }  // namespace swiftkv::test

@@ -59,9 +59,11 @@ class SimtDevice {
 
   template <class Params>
   Status run(Status (*op)(const Params&, const cuda::Context&), const Params& params, size_t scratch_bytes = 0) const {
-    simt::set_shared_limit(static_cast<size_t>(limits_.shared_bytes_block));
     const DeviceBytes scratch(scratch_bytes);
-    return op(params, {nullptr, scratch.data(), scratch_bytes, limits_, batch_invariant_});
+    const size_t limit = simt::set_shared_limit(static_cast<size_t>(limits_.shared_bytes_block));
+    const Status status = op(params, {nullptr, scratch.data(), scratch_bytes, limits_, batch_invariant_});
+    simt::set_shared_limit(limit);
+    return status;
   }
 
   // With the scratch that the op asks for.

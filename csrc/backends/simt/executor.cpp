@@ -266,8 +266,10 @@ Status run_grid(const Grid& grid) {
   return fail(Code::internal, "%s", last_failure().c_str());
 }
 
-void set_shared_limit(size_t bytes) {
+size_t set_shared_limit(size_t bytes) {
+  const size_t before = shared_limit;
   shared_limit = bytes < kSharedWindow ? bytes : kSharedWindow;
+  return before;
 }
 
 const Statistics& statistics() {

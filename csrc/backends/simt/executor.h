@@ -31,8 +31,9 @@ struct Grid {
 Status run_grid(const Grid& grid);
 const std::string& last_failure();
 
-// Dynamic shared memory that a block may have; launches that ask for more fail. The maximum of sm_90 at first.
-void set_shared_limit(size_t bytes);
+// Dynamic shared memory that a block may have; launches that ask for more fail. The maximum of sm_90 at first. Returns
+// what held before.
+size_t set_shared_limit(size_t bytes);
 
 // Counted from the last reset_statistics().
 struct Statistics {
