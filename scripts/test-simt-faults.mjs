@@ -105,6 +105,7 @@ async function plant(fault, work) {
     `-I${join(work, 'csrc')}`,
     `-I${join(work, 'test/simt')}`,
     ...flags,
+    '-O1',
     '-w',
     '-MMD',
     '-MF',
