@@ -2,6 +2,14 @@
 
 namespace swiftkv::test {
 
+std::vector<cpu::CpuLevel> levels() {
+  return cpu::available_levels(cpu::detect(), cpu::built_levels());
+}
+
+std::vector<Layout> table_layouts() {
+  return {Layout::row_major, Layout::panels};
+}
+
 LevelDevice::LevelDevice(cpu::CpuLevel level, int threads) : pool_(std::make_unique<ThreadPool>(threads)) {
   const DeviceOptions options{pool_.get(), threads, static_cast<int32_t>(level)};
   check(cpu_backend()->open(&options, &device_));

@@ -1,4 +1,6 @@
-// Runs ops at one ISA level through the backend table, as the executor does.
+// Runs ops at one ISA level through the backend table, as the executor does. The tests of kernels on the host link
+// another LevelDevice (test/simt/level_device.cpp), whose one level is the cuda backend: what holds for an op's levels
+// holds for it too.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -15,9 +17,10 @@
 namespace swiftkv::test {
 
 // Levels that this build has and this machine can run, slowest first.
-inline std::vector<cpu::CpuLevel> levels() {
-  return cpu::available_levels(cpu::detect(), cpu::built_levels());
-}
+std::vector<cpu::CpuLevel> levels();
+
+// The layouts of tables that Weights makes and this device reads: panels are a backend's own.
+std::vector<Layout> table_layouts();
 
 class LevelDevice {
  public:

@@ -15,7 +15,7 @@ TEST_CASE("embed widens rows of row-major and panel tables exactly") {
     const LevelDevice device(level, 2);
     for (int64_t d : kWidths)
       for (DType dtype : {DType::f32, DType::bf16})
-        for (Layout layout : {Layout::row_major, Layout::panels}) {
+        for (Layout layout : table_layouts()) {
           INFO("d ", d, " table ", text(dtype_name(dtype)), " panels ", layout == Layout::panels);
           Rng rng(1);
           const int64_t vocab = 131;

@@ -133,7 +133,7 @@ TEST_CASE("sample: ties at the edge of top-k and top-p go to the lower ids") {
   });
 }
 
-TEST_CASE("sample follows the distribution of the filtered probabilities") {
+TEST_CASE("sample follows the distribution of the filtered probabilities [many draws]") {
   for_each_level([](cpu::CpuLevel level) {
     Rng rng(3);
     const std::vector<float> logits = random_values(rng, 24, 2.0f);
