@@ -123,7 +123,7 @@ Napi::Value BatchHandle::dispose(const Napi::CallbackInfo& info) {
 
 Napi::Value make_batch(const Napi::CallbackInfo& info) {
   const std::shared_ptr<OpenDevice> device = DeviceHandle::open_device(info[0]);
-  return BatchHandle::make(info.Env(), Batch::create(read_capacity(info[1], "capacity"), device->memory()));
+  return BatchHandle::make(info.Env(), Batch::create(read_capacity(info[1], "capacity"), device->memory(), device));
 }
 
 }  // namespace swiftkv::addon

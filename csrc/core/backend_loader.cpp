@@ -14,8 +14,10 @@ std::string reason() {
 }
 
 bool complete(const BackendTable& t) {
-  return t.name && t.open && t.close && t.allocate && t.touch && t.release && t.upload && t.download &&
-         t.matrix_bytes && t.pack && t.unpack && t.scratch_bytes && t.run;
+  const bool ordered =
+      t.describe && t.allocate_host && t.release_host && t.enqueue_upload && t.enqueue_download && t.synchronize;
+  return (t.host_memory || ordered) && t.name && t.open && t.close && t.allocate && t.touch && t.release && t.upload &&
+         t.download && t.matrix_bytes && t.pack && t.unpack && t.scratch_bytes && t.run;
 }
 
 }  // namespace

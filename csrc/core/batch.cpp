@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 
+#include "core/device.h"
 #include "core/index_checks.h"
 
 namespace swiftkv {
@@ -168,24 +169,30 @@ void check_capacity(const BatchCapacity& c) {
   check_product(int64_t{c.max_logit_rows} * c.max_top_logprobs, "top tokens for maxLogitRows * maxTopLogprobs");
 }
 
-std::shared_ptr<Batch> Batch::create(const BatchCapacity& capacity, std::shared_ptr<MemoryUse> memory) {
+BatchLayout::BatchLayout(const BatchCapacity& capacity) {
   check_capacity(capacity);
-  std::shared_ptr<Batch> batch(new Batch());
-  batch->capacity_ = capacity;
-  int64_t total = 0;
   for (size_t i = 0; i < kBatchFieldCount; ++i) {
-    batch->offsets_[i] = total;
-    batch->lengths_[i] = field_length(static_cast<BatchField>(i), capacity);
-    total += (batch->lengths_[i] + kAlignInts - 1) / kAlignInts * kAlignInts;
+    offsets[i] = total;
+    lengths[i] = field_length(static_cast<BatchField>(i), capacity);
+    total += (lengths[i] + kAlignInts - 1) / kAlignInts * kAlignInts;
   }
-  batch->check_space_ = total;
-  total += capacity.max_copies;
-  const size_t bytes = static_cast<size_t>(total) * sizeof(int32_t);
-  batch->base_ = static_cast<int32_t*>(::operator new(bytes, kAlign, std::nothrow));
-  if (batch->base_ == nullptr) {
-    throw Error(Code::out_of_memory, "a batch of " + std::to_string(bytes) + " bytes could not be allocated");
+}
+
+std::shared_ptr<Batch> Batch::create(const BatchCapacity& capacity, std::shared_ptr<MemoryUse> memory,
+                                     std::shared_ptr<OpenDevice> device) {
+  std::shared_ptr<Batch> batch(new Batch(capacity));
+  // The space for checks lies behind the fields.
+  const size_t bytes = static_cast<size_t>(batch->layout_.total + capacity.max_copies) * sizeof(int32_t);
+  if (device != nullptr && !device->host_memory()) {
+    batch->base_ = static_cast<int32_t*>(device->allocate_host(bytes));
+    batch->device_ = std::move(device);
+  } else {
+    batch->base_ = static_cast<int32_t*>(::operator new(bytes, kAlign, std::nothrow));
+    if (batch->base_ == nullptr) {
+      throw Error(Code::out_of_memory, "a batch of " + std::to_string(bytes) + " bytes could not be allocated");
+    }
+    std::memset(batch->base_, 0, bytes);
   }
-  std::memset(batch->base_, 0, bytes);
   batch->bytes_ = bytes;
   batch->memory_ = std::move(memory);
   if (batch->memory_ != nullptr) batch->memory_->add(MemoryPart::batches, bytes);
@@ -194,7 +201,11 @@ std::shared_ptr<Batch> Batch::create(const BatchCapacity& capacity, std::shared_
 
 Batch::~Batch() {
   if (memory_ != nullptr) memory_->remove(MemoryPart::batches, bytes_);
-  ::operator delete(base_, kAlign);
+  if (device_ != nullptr) {
+    device_->release_host(base_, bytes_);
+  } else {
+    ::operator delete(base_, kAlign);
+  }
 }
 
 RowsView Batch::half(Axis rows) const {

@@ -102,22 +102,38 @@ int64_t axis_capacity(Axis axis, const BatchCapacity& capacity);
 // Throws Error(invalid_argument) for a capacity out of range.
 void check_capacity(const BatchCapacity& capacity);
 
+// Where the fields of a batch lie, in 32-bit elements from its start; fields begin at multiples of 16 (64 bytes).
+struct BatchLayout {
+  explicit BatchLayout(const BatchCapacity& capacity);
+
+  int64_t offset(BatchField f) const { return offsets[static_cast<size_t>(f)]; }
+  int64_t length(BatchField f) const { return lengths[static_cast<size_t>(f)]; }
+
+  std::array<int64_t, kBatchFieldCount> offsets = {};
+  std::array<int64_t, kBatchFieldCount> lengths = {};  // at capacity
+  int64_t total = 0;
+};
+
+class OpenDevice;
+
 class Batch {
  public:
-  // Zero-filled, counted in `memory` if given. Throws Error: invalid_argument for a capacity out of range,
-  // out_of_memory.
-  static std::shared_ptr<Batch> create(const BatchCapacity& capacity, std::shared_ptr<MemoryUse> memory = nullptr);
+  // Zero-filled, counted in `memory` if given. With a device whose memory is not the host's, in host memory that it can
+  // copy from by itself; the batch then keeps the device's handle. Throws Error: invalid_argument for a capacity out of
+  // range, out_of_memory.
+  static std::shared_ptr<Batch> create(const BatchCapacity& capacity, std::shared_ptr<MemoryUse> memory = nullptr,
+                                       std::shared_ptr<OpenDevice> device = nullptr);
   ~Batch();
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
 
   const BatchCapacity& capacity() const { return capacity_; }
   // Number of 32-bit elements of a field, at capacity.
-  int64_t length(BatchField field) const { return lengths_[static_cast<size_t>(field)]; }
-  int32_t* data(BatchField field) const { return base_ + offsets_[static_cast<size_t>(field)]; }
+  int64_t length(BatchField field) const { return layout_.length(field); }
+  int32_t* data(BatchField field) const { return base_ + layout_.offset(field); }
   int32_t count(Axis axis) const { return data(BatchField::counts)[static_cast<int>(axis)]; }
   // [max_copies] for the checks of a step; JavaScript does not see it.
-  int32_t* check_space() const { return base_ + check_space_; }
+  int32_t* check_space() const { return base_ + layout_.total; }
   // One half's description; T or S.
   RowsView half(Axis rows) const;
 
@@ -126,15 +142,14 @@ class Batch {
   static TensorView view(BatchField field, const BatchCapacity& capacity);
 
  private:
-  Batch() = default;
+  explicit Batch(const BatchCapacity& capacity) : capacity_(capacity), layout_(capacity) {}
 
-  BatchCapacity capacity_ = {};
+  BatchCapacity capacity_;
+  BatchLayout layout_;
   std::shared_ptr<MemoryUse> memory_;
+  std::shared_ptr<OpenDevice> device_;  // whose host memory this is, or null
   int32_t* base_ = nullptr;
   size_t bytes_ = 0;
-  std::array<int64_t, kBatchFieldCount> offsets_ = {};  // in int32, multiples of 16 (64 bytes)
-  std::array<int64_t, kBatchFieldCount> lengths_ = {};
-  int64_t check_space_ = 0;  // in int32, behind the fields
 };
 
 // Everything a kernel would follow blindly. A failure is a defect of the scheduler: Code::internal. Allocates nothing;

@@ -25,14 +25,18 @@ OpenDevice::OpenDevice(const BackendTable& table, int32_t threads, std::shared_p
 
 std::shared_ptr<OpenDevice> OpenDevice::open(const BackendTable& table, int32_t level, int32_t threads,
                                              std::shared_ptr<ThreadPool> pool, std::shared_ptr<void> library,
-                                             std::shared_ptr<MemoryUse> whole) {
+                                             std::shared_ptr<MemoryUse> whole, const DeviceChoices& choices) {
   if (threads < 1 || pool == nullptr || pool->size() < threads) {
     throw Error(Code::invalid_argument, "Expected a number of threads that the pool has for the device but received " +
                                             std::to_string(threads));
   }
   std::shared_ptr<OpenDevice> device(
       new OpenDevice(table, threads, std::move(pool), std::move(library), std::move(whole)));
-  const DeviceOptions options = {.pool = device->pool_.get(), .threads = threads, .level = level};
+  const DeviceOptions options = {.pool = device->pool_.get(),
+                                 .threads = threads,
+                                 .level = level,
+                                 .batch_invariant = choices.batch_invariant,
+                                 .memory_limit = choices.memory_limit};
   check(table.open(&options, &device->handle_));
   return device;
 }
@@ -58,6 +62,16 @@ std::shared_ptr<Storage> OpenDevice::allocate(size_t bytes, MemoryPart part) {
   living_.insert(storage.get());
   memory_->add(part, bytes);
   return storage;
+}
+
+void* OpenDevice::allocate_host(size_t bytes) {
+  void* data = nullptr;
+  check(table_.allocate_host(handle_, bytes, &data));
+  return data;
+}
+
+void OpenDevice::release_host(void* data, size_t bytes) noexcept {
+  table_.release_host(handle_, data, bytes);
 }
 
 std::vector<std::shared_ptr<Storage>> OpenDevice::storages() {

@@ -39,13 +39,20 @@ class Storage : public std::enable_shared_from_this<Storage> {
   MemoryPart part_;
 };
 
+// What a device may be asked for when it is opened; see DeviceOptions.
+struct DeviceChoices {
+  bool batch_invariant = true;
+  uint64_t memory_limit = 0;
+};
+
 class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
  public:
   // `pool` must have at least `threads` threads; `library` keeps a side library loaded (null for a built-in backend);
   // what the device holds counts in `whole` too, if given. Throws Error.
   static std::shared_ptr<OpenDevice> open(const BackendTable& table, int32_t level, int32_t threads,
                                           std::shared_ptr<ThreadPool> pool, std::shared_ptr<void> library = nullptr,
-                                          std::shared_ptr<MemoryUse> whole = nullptr);
+                                          std::shared_ptr<MemoryUse> whole = nullptr,
+                                          const DeviceChoices& choices = {});
   ~OpenDevice();
   OpenDevice(const OpenDevice&) = delete;
   OpenDevice& operator=(const OpenDevice&) = delete;
@@ -63,6 +70,14 @@ class OpenDevice : public std::enable_shared_from_this<OpenDevice> {
 
   // Zero-filled; resident once written, or after TouchMemory. Throws Error: out_of_memory, or disposed after close().
   std::shared_ptr<Storage> allocate(size_t bytes, MemoryPart part = MemoryPart::tensors);
+
+  // Whether batches are read where they are: else a step works on an image of them.
+  bool host_memory() const { return table_.host_memory; }
+
+  // Zero-filled host memory for batches: pinned where device memory is not the host's. May outlive close(). Throws
+  // Error(out_of_memory).
+  void* allocate_host(size_t bytes);
+  void release_host(void* data, size_t bytes) noexcept;
 
   // All living memory of the device now.
   std::vector<std::shared_ptr<Storage>> storages();

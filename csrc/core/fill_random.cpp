@@ -39,8 +39,6 @@ RandomFill::RandomFill(Tensor tensor, uint64_t seed, float scale, std::shared_pt
     throw Error(Code::invalid_argument,
                 std::string("fillRandom: expected a tensor of f32, bf16 or f16 or a weight matrix but received ") +
                     dtype_name(view.dtype));
-  if (std::string(tensor_.storage->device()->table().name) != "cpu")
-    throw Error(Code::unsupported, "fillRandom: only for tensors of the cpu backend");
   if (!std::isfinite(scale) || scale < 0)
     throw Error(Code::invalid_argument, "fillRandom: expected a finite scale of at least 0");
   if (view.rank > 0) rows_ = view.shape[0].size;
@@ -49,27 +47,37 @@ RandomFill::RandomFill(Tensor tensor, uint64_t seed, float scale, std::shared_pt
 
 void RandomFill::run() {
   if (rows_ == 0 || cols_ == 0) return;
-  switch (tensor_.view.dtype) {
+  const bool in_place = tensor_.storage->device()->host_memory();
+  switch (in_place ? tensor_.view.dtype : DType::u8) {
     case DType::f32: fill<float>(); break;
     case DType::bf16: fill<bf16>(); break;
     case DType::f16: fill<f16>(); break;
-    default: fill_quantized();
+    default: fill_by_rows();
   }
   if (cancelled_.load(std::memory_order_relaxed)) throw Error(Code::aborted, "fillRandom was cancelled");
 }
 
-// A row is quantized as a whole.
-void RandomFill::fill_quantized() {
+// Through rows of floats on the host: for matrices whose rows are quantized as a whole, and for memory of another
+// device. A tensor of another rank is a matrix all the same: only its bytes count.
+void RandomFill::fill_by_rows() {
+  Tensor matrix = tensor_;
+  matrix.view.rank = 2;
+  matrix.view.shape = {Extent{.size = rows_}, Extent{.size = cols_}};
+  // As many rows as fill this, so that a device gets pieces of a size that suits its copies.
+  constexpr int64_t kPieceBytes = int64_t{1} << 20;
+  const int64_t step = std::clamp<int64_t>(kPieceBytes / (cols_ * 4), 1, kPanel);
   const auto piece = [&](int64_t index, int) {
-    std::vector<float> row(static_cast<size_t>(cols_));
-    for (int64_t r = index * kPanel; r < std::min(rows_, (index + 1) * kPanel); ++r) {
-      if (cancelled_.load(std::memory_order_relaxed)) return;
-      const uint32_t key = row_key(seed_, r);
-      for (int64_t c = 0; c < cols_; ++c) row[static_cast<size_t>(c)] = uniform(key, static_cast<uint32_t>(c), scale_);
-      write_rows(tensor_, r, 1, row.data(), DType::f32);
+    if (cancelled_.load(std::memory_order_relaxed)) return;
+    const int64_t first = index * step, count = std::min(step, rows_ - first);
+    std::vector<float> values(static_cast<size_t>(count * cols_));
+    for (int64_t r = 0; r < count; ++r) {
+      const uint32_t key = row_key(seed_, first + r);
+      float* row = values.data() + r * cols_;
+      for (int64_t c = 0; c < cols_; ++c) row[c] = uniform(key, static_cast<uint32_t>(c), scale_);
     }
+    write_rows(matrix, first, count, values.data(), DType::f32);
   };
-  pool_->parallel_for(tensor_.storage->device()->threads(), (rows_ + kPanel - 1) / kPanel, piece);
+  pool_->parallel_for(tensor_.storage->device()->threads(), (rows_ + step - 1) / step, piece);
 }
 
 // A piece is one panel's worth of rows, in either layout.

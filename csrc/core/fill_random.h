@@ -15,7 +15,7 @@ namespace swiftkv {
 // count and machine. Padding of panels stays zero.
 class RandomFill {
  public:
-  // f32, bf16, f16, or a quantized matrix, in host memory. Throws Error.
+  // f32, bf16, f16, or a quantized matrix. Throws Error.
   RandomFill(Tensor tensor, uint64_t seed, float scale, std::shared_ptr<ThreadPool> pool);
 
   // On the executor's thread. Throws Error(aborted) after cancel().
@@ -25,7 +25,7 @@ class RandomFill {
  private:
   template <class T>
   void fill();
-  void fill_quantized();
+  void fill_by_rows();
 
   Tensor tensor_;
   uint64_t seed_;

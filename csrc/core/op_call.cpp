@@ -108,7 +108,11 @@ void OpCall::run() {
   const OpParams params = make_params(on_device);
   const size_t scratch_bytes = table.scratch_bytes(device_->handle(), op_.kind, params_data(params));
   const OpContext context = {.scratch = device_->scratch(scratch_bytes), .scratch_bytes = scratch_bytes};
-  const Status status = table.run(device_->handle(), op_.kind, params_data(params), &context);
+  Status status = table.run(device_->handle(), op_.kind, params_data(params), &context);
+  if (!table.host_memory) {
+    const Status over = table.synchronize(device_->handle());  // also after an error: the copies are freed here
+    if (status.ok()) status = over;
+  }
   if (!status.ok()) throw Error(status.code, std::string(spec.name) + ": " + status.message);
 }
 

@@ -30,7 +30,7 @@ void widen(const std::byte* bytes, int64_t count, float* out) {
 }  // namespace
 
 size_t Program::workspace_bytes() const {
-  return buffers_->bytes() + scratch_->bytes();
+  return buffers_->bytes() + scratch_->bytes() + (image_ == nullptr ? 0 : image_->bytes());
 }
 
 void Program::begin() {
@@ -63,8 +63,28 @@ StepResult Program::run(Batch& batch) {
   clear(batch, BatchField::layer_rows);
   clear(batch, BatchField::row_layers);
   const auto start = std::chrono::steady_clock::now();
-  run_steps(batch);
+  if (image_ == nullptr) {
+    run_steps(batch);
+  } else {
+    run_on_image(batch);
+  }
   return {std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count()};
+}
+
+void Program::run_on_image(Batch& batch) {
+  const BackendTable& table = device_->table();
+  Device* const device = device_->handle();
+  try {
+    check(image_->upload(batch));
+    run_steps(batch);
+    check(image_->download(batch));
+  } catch (...) {
+    // Ops that are under way read memory that the caller may let go of; what stopped the step is what counts.
+    (void)table.synchronize(device);
+    throw;
+  }
+  const Status status = table.synchronize(device);
+  if (!status.ok()) throw Error(status.code, "program " + name_ + ": " + status.message);
 }
 
 void Program::run_steps(Batch& batch) {
@@ -88,7 +108,8 @@ void Program::run_op(BoundStep& step, const Batch& batch) {
   if (op.rows() == 0) return;
   for (int32_t i = 0; i < step.num_batch; ++i) {
     const BatchPointer& p = step.batch[static_cast<size_t>(i)];
-    std::get<TensorView>(op.operands[static_cast<size_t>(p.operand)]).data = batch.data(p.field);
+    std::get<TensorView>(op.operands[static_cast<size_t>(p.operand)]).data =
+        image_ == nullptr ? batch.data(p.field) : image_->data(p.field);
   }
   const OpParams params = make_params(op);
   const OpContext context = {.scratch = scratch_->data(), .scratch_bytes = scratch_->bytes()};

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/batch.h"
+#include "core/batch_image.h"
 #include "core/device.h"
 #include "core/kv_pool.h"
 #include "core/op_call.h"
@@ -75,8 +76,8 @@ class Program {
   // one is in flight. abandon() ends an announced run that will not happen. Executor users want submit_step().
   void begin();
   void abandon() noexcept;
-  // Allocates nothing. Throws Error: internal for a batch that does not hold, aborted after cancel(), or what an op
-  // says.
+  // Allocates nothing. When it returns or throws, nothing of the run is under way any more. Throws Error: internal for
+  // a batch that does not hold, aborted after cancel(), or what an op says.
   StepResult run(Batch& batch);
   // The run in flight, or announced, stops before its next op. Without one: nothing. Any thread.
   void cancel() noexcept;
@@ -102,6 +103,7 @@ class Program {
   };
   friend class ProgramBuilder;
   Program() = default;
+  void run_on_image(Batch& batch);
   void run_steps(Batch& batch);
   void run_op(BoundStep& step, const Batch& batch);
   void count_rows(const LayerMark& mark, Batch& batch) const;
@@ -116,6 +118,7 @@ class Program {
   std::vector<BoundStep> steps_;
   std::shared_ptr<Storage> buffers_;
   std::shared_ptr<Storage> scratch_;
+  std::unique_ptr<BatchImage> image_;  // null where ops read the batch itself
   std::atomic<bool> in_flight_{false};
   std::atomic<bool> cancelled_{false};
 };

@@ -231,6 +231,7 @@ class ProgramBuilder {
     }
 
     size_t scratch = 0;
+    FieldSet fields;
     const OpenDevice& device = *program_->device_;
     for (BoundStep& step : program_->steps_) {
       if (step.op.kind == OpKind::count) continue;
@@ -240,12 +241,16 @@ class ProgramBuilder {
         step.op.operands[i] = program_->views_[tensor];
         if (const auto* field = std::get_if<BatchField>(&program_->tensors_[tensor])) {
           step.batch[step.num_batch++] = {static_cast<int32_t>(i), *field};
+          fields.add(*field);
         }
       }
       const OpParams params = make_params(step.op);
       scratch = std::max(scratch, device.table().scratch_bytes(device.handle(), step.op.kind, params_data(params)));
     }
     program_->scratch_ = program_->device_->allocate(scratch, MemoryPart::workspace);
+    if (!device.host_memory()) {
+      program_->image_ = std::make_unique<BatchImage>(program_->device_, program_->capacity_, fields);
+    }
   }
 
   ProgramDescription description_;

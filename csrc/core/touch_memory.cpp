@@ -6,7 +6,9 @@
 namespace swiftkv {
 
 TouchMemory::TouchMemory(const std::shared_ptr<OpenDevice>& device, std::shared_ptr<ThreadPool> pool)
-    : storages_(device->storages()), pool_(std::move(pool)) {
+    : pool_(std::move(pool)) {
+  if (!device->host_memory()) return;  // resident from the start
+  storages_ = device->storages();
   for (size_t i = 0; i < storages_.size(); ++i) {
     for (size_t at = 0; at < storages_[i]->bytes(); at += kPieceBytes) pieces_.push_back({i, at});
   }

@@ -1,20 +1,15 @@
-// Quantizes rows of floats and puts codes and scales into their places. Plain loops over arrays, so that the compiler
-// vectorises them for any machine.
+// Quantizes rows of floats and puts codes and scales into their places.
 #include "backends/cpu/pack_quantized.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "backends/cpu/quantized.h"
+#include "core/weight_codes.h"
 
 namespace swiftkv::cpu {
 
 namespace {
-
-constexpr uint32_t kInfinity = 0x7f800000u;
 
 // Elements that are converted at a time: a whole number of groups, small enough for the first-level cache.
 constexpr int64_t kChunk = 1024;
@@ -24,54 +19,6 @@ void widen(const std::byte* src, int64_t count, float* out) {
   Src raw[kChunk];
   std::memcpy(raw, src, static_cast<size_t>(count) * sizeof(Src));
   for (int64_t i = 0; i < count; ++i) out[i] = to_f32(raw[i]);
-}
-
-// Bits of the largest magnitude. As integers they order like the numbers, with infinity and NaN above all.
-uint32_t max_magnitude(const float* x, int64_t count) {
-  uint32_t most = 0;
-  for (int64_t i = 0; i < count; ++i) most = std::max(most, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
-  return most;
-}
-
-// round(x), ties to even, for |x| below 2^22: beside 1.5 * 2^23 the unit is 1.
-int32_t round_even(float x) {
-  return static_cast<int32_t>(std::bit_cast<uint32_t>(x + 0x1.8p23f) - 0x4b400000u);
-}
-
-// All ones where the condition holds: selects that the compiler cannot turn into branches, which would stop it from
-// making vectors of the loop.
-uint32_t mask(bool condition) {
-  return -static_cast<uint32_t>(condition);
-}
-
-// to_fp8_e4m3 of x.
-uint8_t encode(float x) {
-  const uint32_t u = std::bit_cast<uint32_t>(x), magnitude = u & 0x7fffffffu;
-  const uint32_t rounded = (magnitude + 0x7ffffu + ((magnitude >> 20) & 1u) - 0x3c000000u) >> 20;
-  const uint32_t small = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 16384.0f) - 0x46800000u;
-  const uint32_t is_small = mask(magnitude < 0x3c800000u), is_large = mask(magnitude >= 0x43e00000u);
-  const uint32_t code = (small & is_small) | (rounded & ~is_small);
-  const uint32_t end = 0x7eu + static_cast<uint32_t>(magnitude > kInfinity);
-  return static_cast<uint8_t>((code & ~is_large) | (end & is_large) | (u >> 24 & 0x80u));
-}
-
-// Loops of their own: bytes may alias anything, so the compiler must be told that these do not. Codes of NaN and
-// infinity are arbitrary: the scale of their row or group is NaN.
-void fp8_codes(const float* __restrict x, int64_t count, float scale, uint8_t* __restrict codes) {
-  for (int64_t i = 0; i < count; ++i) codes[i] = encode(x[i] / scale);
-}
-
-// |x| * inverse is at most 127 and a rounding error.
-void int8_codes(const float* __restrict x, int64_t count, float inverse, uint8_t* __restrict codes) {
-  for (int64_t i = 0; i < count; ++i) codes[i] = static_cast<uint8_t>(round_even(x[i] * inverse) + kInt8Zero);
-}
-
-// x * inverse is from -8 to 8, which has no code.
-void int4_codes(const float* __restrict x, float inverse, uint32_t* __restrict codes) {
-  for (int64_t i = 0; i < kQuantGroup; ++i) {
-    const uint32_t code = static_cast<uint32_t>(round_even(x[i] * inverse) + kInt4Zero);
-    codes[i] = (code - (code >> 4)) & 15u;
-  }
 }
 
 // The codes' home: a row's panel and its lane there.
@@ -139,45 +86,24 @@ void store_block(const Block& block, const Matrix& w, int64_t row, int64_t rows,
   }
 }
 
-// The value of largest magnitude, with its sign; of two that differ in sign only the negative one. As integers the bits
-// of numbers without their sign order like magnitudes, and the sign as the lowest bit breaks ties.
-float extreme_of(const float (&x)[kQuantGroup]) {
-  uint32_t most = 0;
-  for (float v : x) {
-    const uint32_t u = std::bit_cast<uint32_t>(v), key = u << 1 | u >> 31;
-    most = key > most ? key : most;
-  }
-  return std::bit_cast<float>(most >> 1 | most << 31);
-}
-
-// One scale per group: the value of largest magnitude becomes -8, the end of the range that has no counterpart.
+// One group's bytes: byte i of step s has the code of k = 8 s + i below that of 8 s + 4 + i.
 f16 quantize_int4_group(const float (&x)[kQuantGroup], uint8_t* bytes) {
-  constexpr float kMaxF16 = 65504.0f;
-  const f16 scale = to_f16(std::clamp(extreme_of(x) / -8.0f, -kMaxF16, kMaxF16));
-  const float step = to_f32(scale), inverse = step == 0.0f ? 0.0f : 1.0f / step;
   uint32_t codes[kQuantGroup];
-  int4_codes(x, inverse, codes);
+  const f16 scale = int4_group(x, codes);
   for (int64_t s = 0; s < 4; ++s) {
     const uint32_t* c = codes + 8 * s;
-    // Byte i: the code of k = i below that of k = 4 + i.
     const uint32_t low = c[0] | c[1] << 8 | c[2] << 16 | c[3] << 24, high = c[4] | c[5] << 8 | c[6] << 16 | c[7] << 24;
     const uint32_t packed = low | high << 4;
     std::memcpy(bytes + 4 * s, &packed, sizeof packed);
   }
-  return max_magnitude(x, kQuantGroup) < kInfinity ? scale : to_f16(std::numeric_limits<float>::quiet_NaN());
+  return scale;
 }
 
 // What elements of a row are divided by (fp8) or multiplied with (int8) to become codes; writes the scale.
 float divisor_of_row(const Matrix& w, int64_t row, uint32_t most) {
-  const float largest = std::bit_cast<float>(most);
-  float& scale = output_scales(w)[row];
-  if (w.dtype == DType::fp8_e4m3) {
-    scale = most >= kInfinity ? std::numeric_limits<float>::quiet_NaN() : fp8_scale(largest);
-    return scale;
-  }
-  const bool zero = largest < kQuantLeast;
-  scale = most >= kInfinity ? std::numeric_limits<float>::quiet_NaN() : zero ? 0.0f : largest / 127.0f;
-  return zero ? 0.0f : 127.0f / largest;
+  const RowScale s = w.dtype == DType::fp8_e4m3 ? fp8_row_scale(most) : int8_row_scale(most);
+  output_scales(w)[row] = s.scale;
+  return s.factor;
 }
 
 template <class Src>

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/ops.h"
+#include "core/weight_codes.h"
 
 namespace swiftkv::cpu {
 
@@ -32,9 +33,5 @@ static inline float* output_scales(const Matrix& w) {
 static inline constexpr int64_t fp8_place(int64_t lane, int64_t e) {
   return lane / 32 * 64 + lane % 16 / 4 * 16 + lane % 32 / 16 * 8 + lane % 4 * 2 + e;
 }
-
-// What q is when it is stored: q + 128 in int8, q + 8 in int4.
-inline constexpr int32_t kInt8Zero = 128;
-inline constexpr int32_t kInt4Zero = 8;
 
 }  // namespace swiftkv::cpu
