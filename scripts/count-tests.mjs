@@ -18,7 +18,7 @@ const counters = {
   /** A last line like that of .ci/run; what was skipped, where that is said, is a result too. */
   total(base) {
     const line = readFileSync(`${base}.log`, 'utf8').match(/^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/m);
-    return line && line.slice(1).map((count) => Number(count ?? 0));
+    return line?.slice(1).map((count) => Number(count ?? 0));
   },
   /** The golden runner's total. */
   golden(base) {
