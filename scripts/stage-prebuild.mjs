@@ -1,4 +1,5 @@
-// Before packing: puts the stripped addon where the loader of an installed package looks for it.
+// Before packing: puts the stripped addon where the loader of an installed package looks for it, and the library of the
+// cuda backend beside it where that has been built (npm run build:cuda).
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -12,5 +13,9 @@ if (!existsSync(built)) {
 const folder = `${root}prebuilds/${process.platform}-${process.arch}`;
 rmSync(`${root}prebuilds`, { recursive: true, force: true });
 mkdirSync(folder, { recursive: true });
-copyFileSync(built, `${folder}/swiftkv.node`);
-if (process.platform === 'linux') execFileSync('strip', ['--strip-unneeded', `${folder}/swiftkv.node`]);
+for (const file of ['swiftkv.node', 'libswiftkv_cuda.so']) {
+  const from = `${root}build/Release/${file}`;
+  if (!existsSync(from)) continue;
+  copyFileSync(from, `${folder}/${file}`);
+  if (process.platform === 'linux') execFileSync('strip', ['--strip-unneeded', `${folder}/${file}`]);
+}

@@ -59,6 +59,7 @@ void DeviceHandle::define(Napi::Env env) {
                           method<&DeviceHandle::touch>("touch"),
                           method<&DeviceHandle::measure_peak>("measurePeak"),
                           method<&DeviceHandle::memory>("memory"),
+                          method<&DeviceHandle::describe>("describe"),
                           method<&DeviceHandle::close>("close"),
                           getter<&DeviceHandle::get_backend>("backend"),
                           getter<&DeviceHandle::get_threads>("threads"),
@@ -67,9 +68,7 @@ void DeviceHandle::define(Napi::Env env) {
 }
 
 DeviceHandle::DeviceHandle(const Napi::CallbackInfo& info) : Handle(info) {
-  auto [device, backend] = take_init<Init>(info);
-  device_ = std::move(device);
-  backend_ = std::move(backend);
+  device_ = take_init<std::shared_ptr<OpenDevice>>(info);
   tag(info);
 }
 
@@ -137,7 +136,7 @@ Napi::Value DeviceHandle::close(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceHandle::get_backend(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), backend_);
+  return Napi::String::New(info.Env(), device_->table().name);
 }
 
 Napi::Value DeviceHandle::get_threads(const Napi::CallbackInfo& info) {
@@ -152,6 +151,26 @@ Napi::Value DeviceHandle::memory(const Napi::CallbackInfo& info) {
   return memory_object(info.Env(), *device_->memory());
 }
 
+Napi::Value DeviceHandle::describe(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  device_->require_open();
+  if (device_->table().describe == nullptr) return env.Null();
+  DeviceInfo device = {};
+  check(device_->table().describe(device_->handle(), &device));
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("name", static_cast<const char*>(device.name));
+  object.Set("arch", static_cast<const char*>(device.arch));
+  object.Set("totalBytes", static_cast<double>(device.total_bytes));
+  object.Set("freeBytes", static_cast<double>(device.free_bytes));
+  object.Set("multiprocessors", device.num_sms);
+  object.Set("sharedBytes", device.shared_bytes);
+  object.Set("driverVersion", device.driver_version);
+  object.Set("runtimeVersion", device.runtime_version);
+  object.Set("linear", static_cast<const char*>(device.linear));
+  object.Set("linearReason", static_cast<const char*>(device.linear_reason));
+  return object;
+}
+
 Napi::Value environment_memory(const Napi::CallbackInfo& info) {
   return memory_object(info.Env(), *Environment::of(info.Env()).memory());
 }
@@ -162,12 +181,15 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
   const std::string backend = read_string(options.Get("backend"), "backend");
   const auto threads = static_cast<int32_t>(read_int(options.Get("threads"), "threads", 1, kMaxThreads));
   const int32_t level = level_number(env, backend, read_string(options.Get("level"), "level"));
+  DeviceChoices choices;
+  if (const Napi::Value given = options.Get("batchInvariant"); !given.IsUndefined())
+    choices.batch_invariant = read_bool(given, "batchInvariant");
+  if (const Napi::Value given = options.Get("memoryLimit"); !given.IsUndefined())
+    choices.memory_limit = static_cast<uint64_t>(read_int(given, "memoryLimit"));
   LoadedBackend loaded = load_backend(backend);
   Environment& environment = Environment::of(env);
-  return DeviceHandle::make(
-      env, DeviceHandle::Init{OpenDevice::open(*loaded.table, level, threads, environment.executor().pool(threads),
-                                               std::move(loaded.image), environment.memory()),
-                              backend});
+  return DeviceHandle::make(env, OpenDevice::open(*loaded.table, level, threads, environment.executor().pool(threads),
+                                                  std::move(loaded.image), environment.memory(), choices));
 }
 
 }  // namespace swiftkv::addon

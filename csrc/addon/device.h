@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
 #include "addon/handle.h"
 #include "core/device.h"
@@ -15,11 +14,6 @@ class DeviceHandle : public Handle<DeviceHandle> {
   static constexpr Class kClass = Class::device;
   static constexpr const char* kName = "Device";
   static constexpr napi_type_tag kTag = {0x8d1f6b0c4a7e4c11, 0xa3b52f0d9c6e7701};
-  struct Init {
-    std::shared_ptr<OpenDevice> device;
-    std::string backend;
-  };
-
   static void define(Napi::Env env);
   explicit DeviceHandle(const Napi::CallbackInfo& info);
 
@@ -35,15 +29,15 @@ class DeviceHandle : public Handle<DeviceHandle> {
   Napi::Value get_threads(const Napi::CallbackInfo& info);
   Napi::Value touch(const Napi::CallbackInfo& info);
   Napi::Value get_allocated_bytes(const Napi::CallbackInfo& info);
+  Napi::Value describe(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
 
   std::shared_ptr<OpenDevice> device_;
-  std::string backend_;
 };
 
 // () => NativeMemory: of all devices of the environment
 Napi::Value environment_memory(const Napi::CallbackInfo& info);
-// ({ backend, threads, level }) => NativeDevice
+// ({ backend, threads, level, batchInvariant, memoryLimit }) => NativeDevice
 Napi::Value open_device(const Napi::CallbackInfo& info);
 
 }  // namespace swiftkv::addon

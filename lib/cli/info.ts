@@ -2,7 +2,9 @@
 
 import { Command } from 'commander';
 import type { EngineInfo, EngineMemory } from '../engine/types.ts';
+import { cudaVersion } from '../kernels/backend.ts';
 import { cpuInfo } from '../machine/cpu.ts';
+import type { NativeDeviceInfo } from '../native/binding.ts';
 import { version } from '../version.ts';
 import { withInterrupt } from './exit.ts';
 import { addModelOptions, loadEngine, type ModelFlags, modelArgument } from './model-options.ts';
@@ -65,6 +67,17 @@ function memoryLine({ engine: e }: EngineMemory): [string, string] {
   return ['memory', `${parts.join(', ')}; ${formatBytes(e.total)} in all`];
 }
 
+function deviceLines(d: NativeDeviceInfo, batchInvariant: boolean): [string, string][] {
+  return [
+    [
+      'device',
+      `${d.name}, ${d.arch}, ${d.multiprocessors} multiprocessors, ${formatBytes(d.freeBytes)} of ${formatBytes(d.totalBytes)} were free`,
+    ],
+    ['CUDA', `driver ${cudaVersion(d.driverVersion)}, runtime ${cudaVersion(d.runtimeVersion)}`],
+    ['products', `${d.linear} (${d.linearReason}); batch invariant: ${batchInvariant ? 'yes' : 'no'}`],
+  ];
+}
+
 function modelLines(info: EngineInfo): [string, string][] {
   const c = info.config;
   const later = c.numLayers - c.numKvLayers;
@@ -85,6 +98,7 @@ function modelLines(info: EngineInfo): [string, string][] {
       `${info.tokenizer ? 'yes' : 'none: takes token ids only'}${info.chatTemplate ? ', with chat template' : ''}`,
     ],
     ['backend', `${info.backend}, kernels ${info.level}, ${info.threads} thread(s)`],
+    ...(info.device === null ? [] : deviceLines(info.device, info.batchInvariant)),
     [
       'compute',
       `${info.activationDtype} activations, ${info.weightDtypes.join(' and ')} matrices${info.checkpointDtypes.length === 0 ? '' : `; stored as ${info.checkpointDtypes.join(', ')}`}`,

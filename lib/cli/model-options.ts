@@ -3,12 +3,14 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { Engine } from '../engine/engine.ts';
 import type { EngineOptions } from '../engine/types.ts';
+import { type DeviceName, parseDevice } from '../kernels/backend.ts';
 import { resolveModel } from '../model/embedded.ts';
 import { type ActivationDType, activationDTypes, type WeightDType, weightDTypes } from '../model/weight-dtype.ts';
 import { progressBar } from './progress.ts';
 
 export interface ModelFlags {
-  device: 'cpu';
+  device: DeviceName;
+  batchInvariant: boolean;
   dtype: 'auto' | 'f32' | 'bf16';
   weightDtype: WeightDType;
   activationDtype: ActivationDType;
@@ -29,7 +31,8 @@ const kvDtypeOption = () => new Option('--kv-dtype <type>', 'KV cache (default: 
 /** @param kvDtype another form of --kv-dtype */
 export function addModelOptions(command: Command, kvDtype: Option = kvDtypeOption()): Command {
   return command
-    .addOption(new Option('--device <name>', 'where to run').choices(['cpu']).default('cpu'))
+    .addOption(new Option('--device <name>', 'where to run: cpu, cuda or cuda:N').argParser(deviceName).default('cpu'))
+    .option('--no-batch-invariant', 'let cuda choose what is faster for a batch, so that bits depend on it')
     .addOption(
       new Option('--dtype <type>', 'what matrix products are computed in')
         .choices(['auto', 'f32', 'bf16'])
@@ -57,6 +60,7 @@ export async function loadEngine(model: string, flags: ModelFlags, signal: Abort
   const bar = progressBar('loading');
   const options: EngineOptions = {
     device: flags.device,
+    batchInvariant: flags.batchInvariant,
     dtype: flags.dtype,
     weightDtype: flags.weightDtype,
     activationDtype: flags.activationDtype,
@@ -73,6 +77,15 @@ export async function loadEngine(model: string, flags: ModelFlags, signal: Abort
   } finally {
     bar.done();
   }
+}
+
+function deviceName(text: string): DeviceName {
+  try {
+    parseDevice(text);
+  } catch {
+    throw new InvalidArgumentError('Expected cpu, cuda or cuda:N.');
+  }
+  return text as DeviceName;
 }
 
 export function positiveInteger(text: string): number {

@@ -1,5 +1,6 @@
 // Checks the options of Engine.load and fills in the defaults that belong to the engine.
 
+import { type DeviceName, parseDevice } from '../kernels/backend.ts';
 import type { LoadOptions, LoadProgress } from '../model/load.ts';
 import { activationDTypes, weightDTypes } from '../model/weight-dtype.ts';
 import { chunkGranule } from './step-planner.ts';
@@ -26,6 +27,8 @@ const known = [
   'kvCacheBytes',
   'threads',
   'isa',
+  'batchInvariant',
+  'memoryLimit',
   'maxStepMs',
   'maxBatchRows',
   'maxSequences',
@@ -59,13 +62,19 @@ export interface ServiceOptions {
   queueTimeoutMs: number | null;
 }
 
+function checkDevice(value: unknown): DeviceName {
+  const device = checkString('device', value, where);
+  parseDevice(device, 'device', ` (${where})`);
+  return device as DeviceName;
+}
+
 /** @throws ERR_INVALID_ARGUMENT */
 export function checkEngineOptions(value: unknown): CheckedEngineOptions {
   const options = checkOptions(value, known, where);
   const positive = (name: string) =>
     options[name] === undefined ? undefined : checkInteger(name, options[name], where, 1);
   const { device = 'cpu', dtype = 'auto', weightDtype = 'auto', activationDtype = 'auto' } = options;
-  const { kvCacheDtype, isa, signal, onProgress } = options;
+  const { kvCacheDtype, isa, batchInvariant, signal, onProgress } = options;
   const { maxStepMs = defaultMaxStepMs, maxSequences = defaultMaxSequences } = options;
   const { prefixCaching = true, maxQueued = defaultMaxQueued, queueTimeoutMs } = options;
   const maxSeqs = checkInteger('maxSequences', maxSequences, where, 1, maxSequencesLimit);
@@ -82,7 +91,7 @@ export function checkEngineOptions(value: unknown): CheckedEngineOptions {
       queueTimeoutMs: queueTimeoutMs === undefined ? null : checkTimeout('queueTimeoutMs', queueTimeoutMs, where),
     },
     model: {
-      device: checkOneOf('device', device, where, ['cpu']),
+      device: checkDevice(device),
       dtype: checkOneOf('dtype', dtype, where, ['auto', 'f32', 'bf16']),
       weightDtype: checkOneOf('weightDtype', weightDtype, where, weightDTypes),
       activationDtype: checkOneOf('activationDtype', activationDtype, where, activationDTypes),
@@ -94,6 +103,8 @@ export function checkEngineOptions(value: unknown): CheckedEngineOptions {
       kvCacheBytes: positive('kvCacheBytes'),
       threads: positive('threads'),
       isa: isa === undefined ? undefined : checkString('isa', isa, where),
+      batchInvariant: batchInvariant === undefined ? undefined : checkBoolean('batchInvariant', batchInvariant, where),
+      memoryLimit: positive('memoryLimit'),
       maxRows,
       maxSeqs,
       maxLogitRows: checkInteger('maxLogitRows', maxLogitRows, where, maxSeqs, maxRows),

@@ -1,5 +1,6 @@
 // The public types of the in-process engine.
 
+import type { DeviceName } from '../kernels/backend.ts';
 import type { LoadProgress } from '../model/load.ts';
 import type { ModelInfo, ModelMemory } from '../model/model-info.ts';
 import type { NativeMemory } from '../native/binding.ts';
@@ -9,8 +10,8 @@ export type { ChatMessage, LoadProgress, ModelInfo, NativeMemory };
 
 /** What `Engine.load` takes besides the folder. Every choice made from it is visible in `engine.info()`. */
 export interface EngineOptions {
-  /** Default 'cpu'. */
-  device?: 'cpu' | undefined;
+  /** 'cpu' (default), 'cuda' (its first device) or 'cuda:N'. */
+  device?: DeviceName | undefined;
   /** What matrix products are computed in; 'auto' (default): bf16 when the weights are stored in 16 bits, else f32. */
   dtype?: 'auto' | 'f32' | 'bf16' | undefined;
   /**
@@ -27,13 +28,21 @@ export interface EngineOptions {
   maxModelLen?: number | undefined;
   /**
    * Bytes of the KV cache, rounded down to whole blocks of 16 tokens. Default: eight sequences of `maxModelLen`, and at
-   * most a quarter of what the machine and the cgroups' limits leave beside weights and workspace.
+   * most a quarter of what the machine and the cgroups' limits leave beside weights and workspace; on cuda
+   * `maxSequences` of them, and at most nine tenths of what is free on the device.
    */
   kvCacheBytes?: number | undefined;
   /** Threads the kernels may use; default from CPU affinity and the cgroup quota. */
   threads?: number | undefined;
-  /** ISA level of the kernels; default: the best that this machine can run. */
+  /** cpu: ISA level of the kernels; default: the best that this machine can run. */
   isa?: string | undefined;
+  /**
+   * Bits of a row never depend on the rows beside it: an answer is the same alone and in a batch. Default true; the cpu
+   * knows nothing else. False lets cuda choose what is faster for a batch.
+   */
+  batchInvariant?: boolean | undefined;
+  /** Bytes of the device's memory that may be taken, e.g. to share a GPU; default: all. Not for cpu. */
+  memoryLimit?: number | undefined;
   /** What a step that mixes prompts and running answers aims at, milliseconds; default 250. */
   maxStepMs?: number | undefined;
   /** Rows (tokens) of one step; default 512. Must leave 16 rows beside one per sequence. */

@@ -1,40 +1,38 @@
 // An opened backend for callers of single ops: chooses level and threads once, then only hands out native objects.
 
-import { SwiftKVError, toSwiftKVError } from '../errors.ts';
 import { cpuInfo } from '../machine/cpu.ts';
-import type { NativeBinding, NativeDevice } from '../native/binding.ts';
+import type { NativeBinding, NativeDevice, NativeDeviceInfo } from '../native/binding.ts';
 import { native } from '../native/load.ts';
-import { chooseLevel, chooseThreads } from './choose.ts';
+import { type DeviceName, type OpenedBackend, openBackend, parseDevice } from './backend.ts';
+
+export type { DeviceName, NativeDeviceInfo };
 
 export interface DeviceOptions {
-  /** Only `cpu` in this version. */
-  backend?: 'cpu';
+  /** `cpu` (default), `cuda` or `cuda:N`. */
+  backend?: DeviceName | undefined;
   /** Threads that compute, the caller included; by default what affinity and the cgroup quota allow. */
-  threads?: number;
-  /** ISA level, one of `cpuInfo().levels`, or `best` (the default). */
-  level?: string;
+  threads?: number | undefined;
+  /** cpu: ISA level, one of `cpuInfo().levels`, or `best` (the default). */
+  level?: string | undefined;
+  /** Bits of a row never depend on the rows beside it (default). False lets cuda choose what is faster for a call. */
+  batchInvariant?: boolean | undefined;
+  /** Bytes of the device's memory that may be taken; default: all. Not for cpu. */
+  memoryLimit?: number | undefined;
 }
 
 export { cpuInfo };
 
 /**
  * Opens a backend. Every tensor, cache and sampler table belongs to one device and dies with it.
- * Throws `ERR_INVALID_ARGUMENT` for an unknown backend, level or thread count, `ERR_NATIVE_LOAD` without an addon.
+ * Throws `ERR_INVALID_ARGUMENT` for an unknown backend, level or thread count, `ERR_UNSUPPORTED` where the backend has
+ * not been built or has no device, `ERR_NATIVE_LOAD` without an addon.
  */
 export function openDevice(options: DeviceOptions = {}): Device {
-  const backend = options.backend ?? 'cpu';
-  if (backend !== 'cpu') {
-    throw new SwiftKVError('ERR_INVALID_ARGUMENT', `Expected cpu for backend but received ${String(backend)}`);
-  }
+  const { backend = 'cpu', threads, level, batchInvariant, memoryLimit } = options;
+  parseDevice(backend, 'backend');
   const binding = native();
-  const cpu = cpuInfo();
-  const level = chooseLevel(cpu, options.level);
-  const threads = chooseThreads(cpu, options.threads);
-  try {
-    return new Device(binding, binding.openDevice({ backend, threads, level }), level);
-  } catch (error) {
-    throw toSwiftKVError(error);
-  }
+  const opened = openBackend(binding, { device: backend, threads, isa: level, batchInvariant, memoryLimit });
+  return new Device(binding, opened);
 }
 
 export class Device {
@@ -42,15 +40,18 @@ export class Device {
   readonly binding: NativeBinding;
   /** @internal */
   readonly native: NativeDevice;
-  /** The ISA level that runs, e.g. `avx512`. */
+  /** What the kernels are compiled for: the ISA level that runs, e.g. `avx512`, or an architecture, e.g. `sm_90`. */
   readonly level: string;
+  /** What the device is, as it was when it was opened; null for `cpu`. */
+  readonly info: NativeDeviceInfo | null;
   #disposed = false;
 
   /** @internal Use `openDevice`. */
-  constructor(binding: NativeBinding, native: NativeDevice, level: string) {
+  constructor(binding: NativeBinding, { native, level, info }: OpenedBackend) {
     this.binding = binding;
     this.native = native;
     this.level = level;
+    this.info = info;
   }
 
   get backend(): string {

@@ -3,7 +3,14 @@
 export { type ErrorCode, SwiftKVError } from '../errors.ts';
 export type { CpuInfo, DType, Layout } from '../native/binding.ts';
 export { convert, convertBack } from './convert.ts';
-export { cpuInfo, type Device, type DeviceOptions, openDevice } from './device.ts';
+export {
+  cpuInfo,
+  type Device,
+  type DeviceName,
+  type DeviceOptions,
+  type NativeDeviceInfo,
+  openDevice,
+} from './device.ts';
 export type { AttentionAttrs, AttentionOperands, OpAttrs, OpName, OpOperands, OpSignatures } from './op-signatures.ts';
 export { type Ops, ops, type SyncOps } from './ops.ts';
 export { type BlockTable, type CacheRef, PagedKVCache, type PagedKVCacheOptions } from './paged-kv-cache.ts';

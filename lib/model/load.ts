@@ -2,8 +2,7 @@
 
 import type { JsonObject } from '../checkpoint/json.ts';
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
-import { chooseLevel, chooseThreads } from '../kernels/choose.ts';
-import { cpuInfo } from '../machine/cpu.ts';
+import { type DeviceName, type OpenedBackend, openBackend, parseDevice } from '../kernels/backend.ts';
 import { availableMemory } from '../machine/memory.ts';
 import type { NativeBinding, NativeDevice } from '../native/binding.ts';
 import { native } from '../native/load.ts';
@@ -19,14 +18,23 @@ import { bufferBytes, buildForward } from './program.ts';
 import { fillRandom } from './random.ts';
 import { inverseFrequencies } from './rope.ts';
 import type { ModelRunner } from './runner.ts';
-import { chooseCapacity, chooseSizes, describeSum, processReserve, type SizeOptions, type Sizes } from './sizes.ts';
+import {
+  chooseCapacity,
+  chooseSizes,
+  describeSum,
+  deviceReserve,
+  type MemoryBudget,
+  processReserve,
+  type SizeOptions,
+  type Sizes,
+} from './sizes.ts';
 import { type ModelSource, openSource } from './source.ts';
 import { type ActivationDType, activationDTypes, dtypeName, type WeightDType, weightDTypes } from './weight-dtype.ts';
 
 export type LoadProgress = WeightProgress;
 
 export interface LoadOptions extends SizeOptions {
-  device: 'cpu';
+  device: DeviceName;
   /** `auto`: bf16 when every matrix is stored in 16 bits, else f32. */
   dtype: 'auto' | 'f32' | 'bf16';
   /** Default `auto`: as the checkpoint stores them. */
@@ -38,6 +46,10 @@ export interface LoadOptions extends SizeOptions {
   threads?: number | undefined;
   /** ISA level of the kernels; default: the best one this machine can run. */
   isa?: string | undefined;
+  /** Default true. */
+  batchInvariant?: boolean | undefined;
+  /** Bytes of device memory; default: all. Not for cpu. */
+  memoryLimit?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
@@ -64,7 +76,7 @@ export interface LoadedModel extends ModelRunner {
  * Reads, checks and loads a model. Nothing is allocated before every file has been validated and all memory counted.
  * @param source a Hugging Face folder, `embedded:NAME`, or `random:NAME?kv-layers=50%&group=4&seed=1`
  * @throws ERR_MODEL_NOT_FOUND, ERR_MODEL_INVALID, ERR_MODEL_UNSUPPORTED, ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY,
- *   ERR_ABORTED, ERR_IO, ERR_NATIVE_LOAD
+ *   ERR_ABORTED, ERR_IO, ERR_UNSUPPORTED, ERR_NATIVE_LOAD
  */
 export async function loadModel(source: string, options: LoadOptions): Promise<NativeModelRunner> {
   checkOptions(options);
@@ -74,22 +86,16 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
   const model = await openSource(resolveModel(source), { dtype, weightDtype, activationDtype, kvCacheDtype });
   if (signal?.aborted) throw abortError(signal);
   const binding = native();
-  const cpu = cpuInfo();
-  const level = chooseLevel(cpu, options.isa);
-  const threads = chooseThreads(cpu, options.threads);
-  const specs = cacheSpecs(model.config, model.kvCacheDtype, model.staticScales);
-  const bytesPerToken = kvBytesPerToken(specs);
-  const reserve = processReserve(model.plan.packedBytes);
-  const budget = {
-    available: Math.max(0, availableMemory() - reserve),
-    reserve,
-    weights: model.plan.packedBytes,
-    workspace: workspaceEstimate(model, options),
-  };
-  const sizes = chooseSizes(model.config, bytesPerToken, budget, options);
-  const device = binding.openDevice({ backend: options.device, threads, level });
+  const opened = openBackend(binding, options);
+  const device = opened.native;
+  const budget = memoryBudget(model, opened, options);
+  let kvPool = 0;
   let runner: NativeModelRunner | null = null;
   try {
+    const specs = cacheSpecs(model.config, model.kvCacheDtype, model.staticScales);
+    const bytesPerToken = kvBytesPerToken(specs);
+    const sizes = chooseSizes(model.config, bytesPerToken, budget, options);
+    kvPool = sizes.kvPoolBytes;
     const weights = await makeWeights(binding, device, model, options);
     weights.set('rope', await makeRopeTable(binding, device, model, sizes.maxModelLen));
     if (signal?.aborted) throw abortError(signal);
@@ -108,7 +114,7 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
       kvBytesPerToken: bytesPerToken,
       tokenizerDir: model.tokenizerDir,
       generationConfig: model.generationConfig,
-      info: describe(source, model, sizes, { backend: options.device, level, threads, bytesPerToken, activationDtype }),
+      info: describe(source, model, sizes, { opened, options, bytesPerToken }),
     });
     // Now, and not in the first steps: the pool, the workspace, and what is left of the weights.
     await device.touch();
@@ -118,10 +124,23 @@ export async function loadModel(source: string, options: LoadOptions): Promise<N
     if (runner === null) device.close();
     else await runner.dispose();
     const coded = toSwiftKVError(error);
-    if (coded.code !== 'ERR_OUT_OF_MEMORY') throw coded;
-    const sum = describeSum({ ...budget, kvPool: sizes.kvPoolBytes });
+    // Without a pool the sizes were not chosen: then it is their sum that did not fit, and it has been said.
+    if (coded.code !== 'ERR_OUT_OF_MEMORY' || kvPool === 0) throw coded;
+    const sum = describeSum({ ...budget, kvPool });
     throw new SwiftKVError('ERR_OUT_OF_MEMORY', `${coded.message}. ${sum}`, { cause: error });
   }
+}
+
+/** Of the memory that the model will lie in: the process's, or the device's own. */
+function memoryBudget(model: ModelSource, { info }: OpenedBackend, options: LoadOptions): MemoryBudget {
+  const reserve = info === null ? processReserve(model.plan.packedBytes) : deviceReserve(model.plan.packedBytes);
+  return {
+    available: Math.max(0, (info?.freeBytes ?? availableMemory()) - reserve),
+    reserve,
+    weights: model.plan.packedBytes,
+    workspace: workspaceEstimate(model, options),
+    ownMemory: parseDevice(options.device).backend === 'cuda',
+  };
 }
 
 /** Buffers exactly; the scratch of ops is known only to native code and is small beside them. */
@@ -166,7 +185,7 @@ function checkOptions({ device, dtype, weightDtype, activationDtype, kvCacheDtyp
     const list = allowed.filter((item) => item !== undefined).join(', ');
     throw new SwiftKVError('ERR_INVALID_ARGUMENT', `Expected one of ${list} for ${name} but received ${value}`);
   };
-  oneOf('device', device, ['cpu']);
+  parseDevice(device);
   oneOf('dtype', dtype, ['auto', 'f32', 'bf16']);
   oneOf('weightDtype', weightDtype, [undefined, ...weightDTypes]);
   oneOf('activationDtype', activationDtype, [undefined, ...activationDTypes]);
@@ -177,28 +196,26 @@ function describe(
   source: string,
   model: ModelSource,
   sizes: Sizes,
-  chosen: {
-    backend: string;
-    level: string;
-    threads: number;
-    bytesPerToken: number;
-    activationDtype: ActivationDType;
-  },
+  chosen: { opened: OpenedBackend; options: LoadOptions; bytesPerToken: number },
 ): ModelInfo {
   const { config, plan, staticScales } = model;
+  const { backend, level, threads, info } = chosen.opened;
+  const { batchInvariant = true, activationDtype } = chosen.options;
   const fixed = staticScales.filter((scales) => scales !== null).length;
   const fp8Scales = fixed === 0 ? 'dynamic' : fixed === numDistinctCaches(config) ? 'checkpoint' : 'mixed';
   return {
     source,
     config,
     mode: model.mode,
-    backend: chosen.backend,
-    level: chosen.level,
-    threads: chosen.threads,
+    backend,
+    level,
+    threads,
+    device: info,
+    batchInvariant,
     dtype: plan.dtype,
     checkpointDtypes: plan.sourceDTypes.map(dtypeName),
     weightDtypes: plan.matrixDTypes.map(dtypeName),
-    activationDtype: chosen.activationDtype === 'fp8' ? 'fp8' : plan.dtype,
+    activationDtype: activationDtype === 'fp8' ? 'fp8' : plan.dtype,
     kvCacheDtype: model.kvCacheDtype,
     kvScales: model.kvCacheDtype === 'fp8' ? fp8Scales : 'none',
     numDistinctCaches: numDistinctCaches(config),

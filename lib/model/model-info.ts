@@ -1,6 +1,6 @@
 // What a loaded model is and what it takes: every choice that was made at load, for `engine.info()`.
 
-import type { NativeMemory } from '../native/binding.ts';
+import type { NativeDeviceInfo, NativeMemory } from '../native/binding.ts';
 import type { ModelConfig } from './config.ts';
 
 /** What native code holds now, in bytes. */
@@ -18,9 +18,13 @@ export interface ModelInfo {
   /** `student`: later layers use the projections of SwiftKV; `plain`: every layer has its own K and V. */
   mode: 'plain' | 'student' | 'teacher';
   backend: string;
-  /** ISA level that the kernels run at. */
+  /** What the kernels are compiled for: an ISA level, or an architecture such as `sm_90`. */
   level: string;
   threads: number;
+  /** What the device is, as found at load; null for `cpu`. */
+  device: NativeDeviceInfo | null;
+  /** Bits of a row never depend on the rows beside it. */
+  batchInvariant: boolean;
   /** What matrix products are computed in. */
   dtype: 'f32' | 'bf16';
   /** What the matrices are stored in, most used first. */

@@ -12,6 +12,8 @@ export const defaultMaxModelLen = 32_768;
 export const defaultFullSequences = 8;
 /** ... but no more than this share of the memory that is left beside weights and workspace. */
 export const defaultPoolShare = 0.25;
+/** A device with memory of its own has nothing else to do with it: its pool takes this share, for all that may run. */
+export const devicePoolShare = 0.9;
 
 /** The most likely tokens of a row that a step can tell. */
 export const maxTopLogprobs = 20;
@@ -49,6 +51,8 @@ export interface MemoryBudget {
   weights: number;
   /** Of the workspace, at the capacity of `chooseCapacity`. */
   workspace: number;
+  /** It is a device's own memory, not shared with the process. */
+  ownMemory?: boolean;
 }
 
 /**
@@ -57,6 +61,14 @@ export interface MemoryBudget {
  */
 export function processReserve(weights: number): number {
   return 32 * 2 ** 20 + Math.ceil(weights / 256);
+}
+
+/**
+ * What a device takes beside the sum: scratch of ops, images of batches, sampler slots, the driver's tables, and
+ * matrices whose rows are padded otherwise than the plan counts (2% holds for widths from 2048 on).
+ */
+export function deviceReserve(weights: number): number {
+  return 64 * 2 ** 20 + Math.ceil(weights / 50);
 }
 
 /** The rows of one step. @throws ERR_INVALID_ARGUMENT */
@@ -84,7 +96,8 @@ export function chooseCapacity(config: ModelConfig, options: SizeOptions): Omit<
 
 /**
  * Without kvCacheBytes the pool holds `defaultFullSequences` sequences of maxModelLen, or what `defaultPoolShare` of the
- * free memory holds if that is less. Without maxModelLen it is the model's, capped at `defaultMaxModelLen` and at what
+ * free memory holds if that is less; in memory of a device's own, what `devicePoolShare` holds, up to maxSeqs sequences.
+ * Without maxModelLen it is the model's, capped at `defaultMaxModelLen` and at what
  * the pool holds. What is asked for explicitly is never made smaller.
  * @throws ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY
  */
@@ -108,7 +121,7 @@ export function chooseSizes(
   const room = budget.available - budget.weights - budget.workspace;
   const numBlocks =
     options.kvCacheBytes === undefined
-      ? defaultBlocks(wantedLen, capacity.maxSeqs, blockBytes, room, asked !== undefined)
+      ? defaultBlocks(wantedLen, capacity.maxSeqs, blockBytes, room, asked !== undefined, budget.ownMemory ?? false)
       : Math.floor(positive('kvCacheBytes', options.kvCacheBytes, Number.MAX_SAFE_INTEGER) / blockBytes);
   if (numBlocks < 1) {
     throw new SwiftKVError(
@@ -140,10 +153,17 @@ export function chooseSizes(
   };
 }
 
-function defaultBlocks(len: number, maxSeqs: number, blockBytes: number, room: number, explicitLen: boolean): number {
+function defaultBlocks(
+  len: number,
+  maxSeqs: number,
+  blockBytes: number,
+  room: number,
+  explicitLen: boolean,
+  ownMemory: boolean,
+): number {
   const perSequence = Math.ceil(len / blockTokens);
-  const wanted = perSequence * Math.min(defaultFullSequences, maxSeqs);
-  const affordable = Math.floor((room * defaultPoolShare) / blockBytes);
+  const wanted = perSequence * (ownMemory ? maxSeqs : Math.min(defaultFullSequences, maxSeqs));
+  const affordable = Math.floor((room * (ownMemory ? devicePoolShare : defaultPoolShare)) / blockBytes);
   return Math.min(maxBlocks, Math.max(Math.min(wanted, affordable), explicitLen ? perSequence : 1));
 }
 
@@ -153,7 +173,7 @@ export function describeSum(bytes: MemoryBudget & { kvPool: number }): string {
   return (
     `The model needs ${formatBytes(weights + workspace + kvPool)}: weights ${formatBytes(weights)}, ` +
     `KV cache ${formatBytes(kvPool)}, workspace ${formatBytes(workspace)}; available are ${formatBytes(available)} ` +
-    `beside ${formatBytes(reserve)} that the process itself may need. ` +
+    `beside ${formatBytes(reserve)} that the ${bytes.ownMemory ? 'device' : 'process itself'} may need. ` +
     'Lower kvCacheBytes, maxModelLen or maxRows, or use dtype bf16'
   );
 }

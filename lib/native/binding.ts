@@ -45,6 +45,25 @@ export interface NativeMemory {
   total: number;
 }
 
+/** What a device is whose memory is not the process's own. Versions are CUDA's, 1000 * major + 10 * minor; 0: none. */
+export interface NativeDeviceInfo {
+  name: string;
+  /** e.g. `sm_90` */
+  arch: string;
+  totalBytes: number;
+  /** That can be taken now: of the device's memory, and of the limit. */
+  freeBytes: number;
+  multiprocessors: number;
+  /** Shared memory that one block may have. */
+  sharedBytes: number;
+  /** The CUDA version that the driver supports. */
+  driverVersion: number;
+  runtimeVersion: number;
+  /** Who multiplies plain matrices: `swiftkv`, or a library; and why. */
+  linear: string;
+  linearReason: string;
+}
+
 /** An opened backend. All of its tensors, pools and programs die with `close`, which waits for work in flight. */
 export interface NativeDevice {
   readonly backend: string;
@@ -53,6 +72,8 @@ export interface NativeDevice {
   readonly allocatedBytes: number;
   /** Batches and scratch included. Works after `close`: then only batches are left, until they are disposed of. */
   memory(): NativeMemory;
+  /** null for `cpu`, whose memory is the process's own. */
+  describe(): NativeDeviceInfo | null;
   /** Run one op alone on the environment's executor thread. Rejects with a coded error. */
   run(op: string, operands: Record<string, Operand>, attrs: Record<string, number | boolean>): Promise<void>;
   /** The same on the calling thread: for tests and benchmarks. */
@@ -297,7 +318,19 @@ export interface NativeBinding {
   residentBytes(): number;
   /** Of all devices of this environment (the main thread, or one worker). */
   memory(): NativeMemory;
-  openDevice(options: { backend: string; threads: number; level: string }): NativeDevice;
+  /**
+   * @param options.backend `cpu`, or the absolute path of a side library
+   * @param options.level an ISA level, or the index of a device
+   * @param options.batchInvariant default true
+   * @param options.memoryLimit bytes of device memory, 0 (default): all; means nothing to `cpu`
+   */
+  openDevice(options: {
+    backend: string;
+    threads: number;
+    level: string;
+    batchInvariant?: boolean;
+    memoryLimit?: number;
+  }): NativeDevice;
   /** `part` is what it counts as in `memory()`; default 'tensors'. */
   tensor(
     device: NativeDevice,

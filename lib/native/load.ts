@@ -1,6 +1,7 @@
 // Finds and loads the native addon: known places in order, every failure kept, and at the end the command that helps.
 
 import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SwiftKVError } from '../errors.ts';
 import type { NativeBinding } from './binding.ts';
@@ -37,9 +38,21 @@ export function loadAddon(places: string[], load: (path: string) => unknown): Na
 }
 
 let binding: NativeBinding | undefined;
+let folder: string | undefined;
 
 /** The addon, loaded on first use; each worker thread has an instance of its own. Throws ERR_NATIVE_LOAD. */
 export function native(): NativeBinding {
-  binding ??= loadAddon(addonPlaces(process.platform, process.arch), createRequire(import.meta.url));
+  const require = createRequire(import.meta.url);
+  binding ??= loadAddon(addonPlaces(process.platform, process.arch), (path) => {
+    const loaded: unknown = require(path);
+    folder = dirname(path);
+    return loaded;
+  });
   return binding;
+}
+
+/** Where the library of another backend is if it has been built: beside the addon, so that both are of one build. */
+export function sideLibrary(backend: string): string {
+  native();
+  return join(folder!, `libswiftkv_${backend}.so`);
 }

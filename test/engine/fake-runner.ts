@@ -177,6 +177,8 @@ export class FakeRunner implements EngineModel {
       backend: 'fake',
       level: 'none',
       threads: 1,
+      device: null,
+      batchInvariant: true,
       dtype: 'f32',
       checkpointDtypes: ['f32'],
       weightDtypes: ['f32'],

@@ -168,7 +168,7 @@ describe('Engine.load options', () => {
   const refused: [unknown, string][] = [
     [null, 'Expected options to be an object but received null (Engine.load)'],
     [{ devise: 'cpu' }, 'but received "devise" (Engine.load)'],
-    [{ device: 'tpu' }, 'Expected device to be \'cpu\' but received "tpu" (Engine.load)'],
+    [{ device: 'tpu' }, "Expected device to be 'cpu', 'cuda' or 'cuda:N' but received \"tpu\" (Engine.load)"],
     [{ dtype: 'f16' }, "Expected dtype to be 'auto' or 'f32' or 'bf16' but received \"f16\" (Engine.load)"],
     [{ kvCacheDtype: 'auto' }, "Expected kvCacheDtype to be 'f32' or 'bf16' or 'fp8' but received \"auto\""],
     [{ maxModelLen: 0 }, 'Expected maxModelLen to be an integer >= 1 but received 0'],

@@ -147,7 +147,7 @@ describe('a load that is stopped', () => {
 
 describe('wrong options', () => {
   it.each([
-    [{ device: 'cuda' }, 'ERR_INVALID_ARGUMENT', /cpu for device/],
+    [{ device: 'vulkan' }, 'ERR_INVALID_ARGUMENT', /device to be 'cpu', 'cuda' or 'cuda:N'/],
     [{ dtype: 'f16' }, 'ERR_INVALID_ARGUMENT', /dtype/],
     [{ kvCacheDtype: 'int8' }, 'ERR_INVALID_ARGUMENT', /kvCacheDtype/],
     [{ isa: 'mmx' }, 'ERR_INVALID_ARGUMENT', /mmx/],
