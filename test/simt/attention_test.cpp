@@ -110,17 +110,17 @@ TEST_CASE("attention writes outputs of either type, whatever the queries are") {
 }
 
 TEST_CASE("a decoded row has the bits of the same row in prefill, with splits apart and together") {
-  for (const HeadShape& heads : {HeadShape{6, 2, 80}, HeadShape{8, 2, 64}, HeadShape{2, 1, 96}, HeadShape{2, 1, 256},
-                                 HeadShape{18, 1, 32}, HeadShape{4, 1, 128}})
+  for (const HeadShape& heads : {HeadShape{3, 1, 80}, HeadShape{4, 2, 64}, HeadShape{2, 1, 96}, HeadShape{2, 1, 256},
+                                 HeadShape{18, 1, 32}, HeadShape{1, 1, 128}})
     for_each_type(heads, [&](const CacheKind& kind, DType q) {
-      AttentionCase c(heads, kind, q, {{301, 1}, {20, 1}, {256, 1}, {1300, 1}}, 6);
+      AttentionCase c(heads, kind, q, {{301, 1}, {20, 1}, {256, 1}, {heads.head_dim == 64 ? 1300 : 513, 1}}, 6);
       const std::vector<float> prefill = run(c, SimtDevice(), &cuda::attention_prefill);
       // One multiprocessor has enough blocks without splits apart; with very many, every split has a block of its own.
-      for (const int num_sms : {1, 7, 1 << 20}) {
+      for (const int num_sms : {1, 1 << 20}) {
         INFO("multiprocessors ", num_sms);
         CHECK(bit_difference(run(c, SimtDevice(chip_of(num_sms)), &cuda::attention_decode), prefill) == "");
-        CHECK(bit_difference(run(c, SimtDevice(chip_of(num_sms))), prefill) == "");
       }
+      CHECK(bit_difference(run(c, SimtDevice()), prefill) == "");
     });
 }
 
@@ -141,19 +141,21 @@ void run_chunk(const SimtDevice& device, const AttentionCase& c, int64_t first, 
 
 TEST_CASE("attention: chunks of any size and decode steps give the bits of the whole prompt") {
   const SimtDevice device;
-  for (const HeadShape& heads : {HeadShape{2, 1, 64}, HeadShape{3, 1, 80}, HeadShape{1, 1, 256}})
+  for (const HeadShape& heads : {HeadShape{2, 1, 64}, HeadShape{1, 1, 80}, HeadShape{1, 1, 256}})
     for_each_type(heads, [&](const CacheKind& kind, DType q) {
-      const int32_t length = 271;
+      // The widest head costs most: with it, only what is of its own.
+      if (heads.head_dim == 256 && q == DType::bf16) return;
+      const int32_t length = 261;
       AttentionCase c(heads, kind, q, {{length, length}}, 7);
       const std::vector<float> whole = run(c, device);
-      for (const int64_t size : {1, 7, 100}) {
+      for (const int64_t size : {1, 13, 100}) {
         INFO("chunks of ", size);
         // As it happens in a run: pages are written chunk by chunk, what is not yet written is NaN. Decode steps follow
         // one chunk.
         AttentionCase fresh = c;
         fresh.cache = Cache(c.cache.shape, c.cache.num_blocks);
         const Tensor o(q, c.o.count);
-        for (int64_t first = 0, count = size == 1 ? 250 : size; first < length; first += count, count = size) {
+        for (int64_t first = 0, count = size == 1 ? 251 : size; first < length; first += count, count = size) {
           count = std::min<int64_t>(count, length - first);
           write_pages(fresh.cache, fresh.half, fresh.contents, first, first + count);
           run_chunk(device, fresh, first, count, o);
@@ -273,23 +275,9 @@ TEST_CASE("attention has the same bits under every schedule") {
   });
 }
 
-TEST_CASE("attention [race]") {
-  for_each_kernel([](AttentionCase& c, const SimtDevice& device) { check_exact(c, device); });
-}
-
 TEST_CASE("attention keeps its threads in order [race]") {
   const simt::ScopedSchedule scoped({simt::Order::random, simt::Landing::random, 3});
-  const auto check = [](const HeadShape& heads, const std::vector<Sequence>& sequences, int num_sms) {
-    for (const size_t kind : {size_t{1}, size_t{2}}) {
-      AttentionCase c(heads, kCacheKinds[kind], DType::f32, sequences, 13);
-      check_exact(c, SimtDevice(chip_of(num_sms)));
-    }
-  };
-  check({2, 1, 32}, {{600, 1}}, 1);        // decode, splits merged in the block
-  check({2, 1, 32}, {{270, 1}}, 1 << 20);  // decode, splits apart
-  check({2, 1, 256}, {{300, 1}}, 1);       // decode, widths in two parts
-  check({2, 1, 32}, {{70, 20}}, 1);        // prefill
-  check({2, 1, 16}, {{270, 2}}, 1);        // general
+  for_each_kernel([](AttentionCase& c, const SimtDevice& device) { check_exact(c, device); });
 }
 
 }  // namespace
