@@ -20,6 +20,9 @@ struct Launch {
     return device().run(&cuda::gather_rows, p);
   }
   Status operator()(Op<OpKind::copy_rows>, const CopyRowsParams& p) const { return device().run(&cuda::copy_rows, p); }
+  Status operator()(Op<OpKind::quantize_rows>, const QuantizeRowsParams& p) const {
+    return device().run(&cuda::quantize_rows, p);
+  }
   Status operator()(Op<OpKind::rope_table>, const RopeTableParams& p) const {
     return device().run(&cuda::rope_table, p);
   }

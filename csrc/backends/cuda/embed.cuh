@@ -7,11 +7,12 @@
 
 namespace swiftkv::cuda {
 
-template <DType kDtype, bool kPanels>
-__global__ __launch_bounds__(kRowThreads) void embed_kernel(EmbedParams p, uint32_t blocks_per_row, bool whole) {
+// kWhole: rows of x are written by whole vectors.
+template <DType kDtype, bool kPanels, bool kWhole>
+__global__ __launch_bounds__(kRowThreads) void embed_kernel(EmbedParams p, uint32_t blocks_per_row) {
   const uint32_t block = blockIdx.x % blocks_per_row;
   const int64_t row = blockIdx.x / blocks_per_row;
-  const int64_t k = (int64_t{block} * blockDim.x + threadIdx.x) * kReadK, d = p.table.k;
+  const int64_t unit = int64_t{block} * blockDim.x + threadIdx.x, k = unit * kReadK, d = p.table.k;
   if (k >= d) return;
   float x[kReadK];
   if constexpr (kPanels) {
@@ -19,14 +20,13 @@ __global__ __launch_bounds__(kRowThreads) void embed_kernel(EmbedParams p, uint3
   } else {
     read_plain_row<kDtype>(p.table, p.ids[row], k, x);
   }
-  float* out = p.x + row * d + k;
 #pragma unroll
   for (int i = 0; i < kReadK; i += kVector) {
     auto& part = reinterpret_cast<float(&)[kVector]>(x[i]);
-    if (whole) {
-      store_vector(out + i, part);
+    if constexpr (kWhole) {
+      store_vector(vector_at(p.x, (row * (d / kReadK) + unit) * (kReadK / kVector) + i / kVector), part);
     } else {
-      store_some(out + i, d - k - i, part);
+      store_some(p.x + row * d + k + i, d - k - i, part);
     }
   }
 }

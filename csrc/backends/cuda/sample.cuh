@@ -179,7 +179,7 @@ __global__ __launch_bounds__(kVocabThreads, 1) void sample_kernel(SampleParams p
   RowScan scan = scan_row(row, room, shared);
   const bool some = scan.some;
   if (room != nullptr) {
-    adjust_row(s, position, row.count, room, weights);
+    adjust_row(s, position, row.count, row.logits, room, weights);
     row.logits = room;
     scan = scan_row(row, nullptr, shared);
   }

@@ -82,16 +82,17 @@ SWIFTKV_DEVICE void add_biases(const SamplerSlot& s, float* room, int32_t* turn,
   }
 }
 
-// room: the row's logits, written by this block before a barrier. weights: 8 bytes a token that are not in use yet.
-SWIFTKV_DEVICE void adjust_row(const SamplerSlot& s, int32_t output_position, int32_t vocab, float* room,
-                               void* weights) {
+// room: a copy of the row's logits `own`, written by this block before a barrier. weights: 8 bytes a token that are not
+// in use yet.
+SWIFTKV_DEVICE void adjust_row(const SamplerSlot& s, int32_t output_position, int32_t vocab, const float* own,
+                               float* room, void* weights) {
   const auto first = static_cast<int32_t>(threadIdx.x);
   if (s.num_biases > 0) add_biases(s, room, static_cast<int32_t*>(weights), static_cast<int32_t*>(weights) + vocab);
   if (ends_early(s, output_position)) {
-    // An end id may be listed twice; -inf is all that is ever written.
+    // An id may be listed twice, so no thread reads what another writes: biases leave NaN and +inf what they are.
     for (int32_t k = first; k < s.num_end_ids; k += kVocabThreads) {
       const int32_t id = s.end_ids[k];
-      if (is_below_infinity(room[id])) room[id] = minus_infinity();
+      if (is_below_infinity(own[id])) atomicExch(&room[id], minus_infinity());
     }
     __syncthreads();
   }

@@ -10,8 +10,9 @@ Status silu_mul(const SiluMulParams& p, const Context& c) {
       const bool whole = whole_vectors(static_cast<const In*>(p.gate_up.data), p.ff) &&
                          whole_vectors(static_cast<const Out*>(p.out.data), p.ff);
       const RowsPlan plan = plan_rows(p.ff, kVector);
-      return launch("silu_mul", &silu_mul_kernel<In, Out>, grid_of(plan.blocks(p.rows)), dim3(plan.threads), 0,
-                    c.stream, p, plan.blocks_per_row, whole);
+      const auto kernel = whole ? &silu_mul_kernel<In, Out, true> : &silu_mul_kernel<In, Out, false>;
+      return launch("silu_mul", kernel, grid_of(plan.blocks(p.rows)), dim3(plan.threads), 0, c.stream, p,
+                    plan.blocks_per_row);
     });
   });
 }

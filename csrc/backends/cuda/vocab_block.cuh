@@ -10,9 +10,9 @@ namespace swiftkv::cuda {
 
 inline constexpr int kVocabThreads = 512;
 inline constexpr int kVocabWarps = kVocabThreads / kWarp;
-inline constexpr int kBinBits = 10;
+inline constexpr int kBinBits = 11;  // three digits of a key of 32 bits
 inline constexpr int kBins = 1 << kBinBits;
-static_assert(kBins == 2 * kVocabThreads);
+inline constexpr int kBinsOfThread = kBins / kVocabThreads;
 
 using Amount = unsigned long long;
 

@@ -39,7 +39,8 @@ SWIFTKV_DEVICE Cut cut_prefix(int32_t count, KeyOf key_of_place, AmountOf amount
     const int bits = kWarp - __clz(static_cast<int>(high - low));
     const int shift = bits > kBinBits ? bits - kBinBits : 0;
     __syncthreads();  // the last use of bins and found is over
-    s.bins[t] = s.bins[t + kVocabThreads] = 0;
+#pragma unroll
+    for (int i = 0; i < kBinsOfThread; ++i) s.bins[t + i * kVocabThreads] = 0;
     if (t == 0) s.found = -1;
     __syncthreads();
 #pragma unroll 4
@@ -48,14 +49,17 @@ SWIFTKV_DEVICE Cut cut_prefix(int32_t count, KeyOf key_of_place, AmountOf amount
       if (key >= low && key <= high) atomicAdd(&s.bins[(key - low) >> shift], amount_of(i));
     }
     __syncthreads();
-    // From the top down, two bins a thread.
-    const int upper = kBins - 1 - 2 * t;
-    const Amount first = s.bins[upper], both = first + s.bins[upper - 1];
-    const Prefix p = block_prefix(both, s);
-    const Amount before = above + p.before;
-    if (before < target && before + both >= target) {
-      s.found = before + first >= target ? upper : upper - 1;
-      s.found_before = before + first >= target ? before : before + first;
+    // From the top down, a few neighbouring bins a thread.
+    const int top = kBins - 1 - kBinsOfThread * t;
+    Amount own = 0;
+#pragma unroll
+    for (int i = 0; i < kBinsOfThread; ++i) own += s.bins[top - i];
+    Amount before = above + block_prefix(own, s).before;
+    if (before < target && before + own >= target) {
+      int bin = top;
+      while (before + s.bins[bin] < target) before += s.bins[bin--];
+      s.found = bin;
+      s.found_before = before;
     }
     __syncthreads();
     if (s.found < 0) return {low, INT32_MAX};
