@@ -55,6 +55,18 @@ function value64(body: string): bigint {
 
 describe('integers', () => {
   it.each([
+    ['cvt.u32.s32 %r1, %rd1;', '%r1', (tid: number) => tid * 3],
+    ['cvt.s64.s32 %rd2, %rd1; cvt.u32.u64 %r1, %rd2;', '%r1', (tid: number) => tid * 3],
+    ['cvt.u32.u8 %r1, %rd1;', '%r1', (tid: number) => (tid * 3) % 256],
+    ['cvt.s64.s32 %rd2, %rd1; shr.u64 %rd2, %rd2, 32; cvt.u32.u64 %r1, %rd2;', '%r1', () => 0],
+  ])('%s takes the low word of its own lane', (body, out, expected) => {
+    // The high words are large, and no two lanes have the same low word.
+    const wide = 'mul.lo.s32 %r2, %tid, 3; mov.b64 %rd1, {%r2, 0x77777777};';
+    const actual = results(`${wide} ${body} st.global.u32 [%out], ${out};`);
+    expect(actual).toEqual(Array.from({ length: 32 }, (_, tid) => expected(tid)));
+  });
+
+  it.each([
     ['prmt.b32 %r1, 0x44332211, 0x88776655, 0x5140;', 0x66225511],
     ['prmt.b32 %r1, 0x00800000, 0, 0xA;', 0xff | 0x00],
     ['lop3.b32 %r1, 0xf0f0f0f0, 0xcccccccc, 0xaaaaaaaa, 0x96;', 0x96969696],

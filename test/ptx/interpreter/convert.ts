@@ -33,12 +33,22 @@ function cvt(op: Operation): Execute {
   // A destination may be wider than its type (an f16 never is), a source too.
   const d = op.binder.slot(op.operand(0), to.bits === 64 ? 2 : 1);
   const s = op.binder.slot(op.operand(1), from.bits === 64 ? 2 : 1);
-  if ((d.words === 2) !== (to.bits === 64) || (from.bits === 64 && s.words !== 2)) {
+  const isWide = s.words === 2 && from.bits < 64;
+  if (
+    (d.words === 2) !== (to.bits === 64) ||
+    (from.bits === 64 && s.words !== 2) ||
+    (isWide && from.kind === 'float')
+  ) {
     throw op.error('registers of other widths than the types');
   }
   const dst = { view: to.view, at: d.at / d.words };
-  // Of a source that is wider than its type the low word counts.
-  const src = { view: from.view, at: from.bits === 64 ? s.at / 2 : s.at };
+  if (isWide) {
+    // Of such a source the low word counts. A lane's two words lie side by side, so that only whole values are in steps
+    // of a lane.
+    const low = (x: bigint) => Number(from.kind === 'signed' ? BigInt.asIntN(32, x) : BigInt.asUintN(32, x));
+    return mapMixed(dst, [{ view: 'u64', at: s.at / 2 }], ((x: bigint) => convert(low(x))) as never);
+  }
+  const src = { view: from.view, at: s.at / s.words };
   if (to.view.endsWith('64') || from.view.endsWith('64')) return mapMixed(dst, [src], convert as never);
   return map1(dst, src, convert as (x: number) => number);
 }
