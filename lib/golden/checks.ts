@@ -10,12 +10,13 @@ import { type Comparison, compareBits, compareIds, compareNumbers, compareRms, c
 import { Driver, type Piece } from './driver.ts';
 import type { GoldenCase, GoldenSequence } from './format.ts';
 import { checkFp8Linear } from './fp8-linear.ts';
+import { optionsOf } from './places.ts';
 import { checkTaps } from './taps.ts';
 
 export interface Setting {
   dtype: ComputeDType;
-  /** ISA level. */
-  isa: string;
+  /** ISA level, or another device. */
+  place: string;
   threads: number;
 }
 
@@ -50,7 +51,7 @@ export async function checkCase(golden: GoldenCase, setting: Setting): Promise<C
     await model.dispose();
   }
   comparisons.push(...(await checkEngine(golden, setting, logits)));
-  comparisons.push(...(await checkFp8Linear(golden, setting.isa, setting.threads)));
+  comparisons.push(...(await checkFp8Linear(golden, setting.place, setting.threads)));
   if (setting.dtype === 'f32') comparisons.push(...(await checkW8a8(golden, options)));
   return { comparisons, logits };
 }
@@ -77,17 +78,16 @@ async function checkW8a8(golden: GoldenCase, options: LoadOptions): Promise<Comp
 }
 
 /** Room for all sequences at once, each with its answer, and no more. */
-async function loadOptions({ dir, sequences }: GoldenCase, { dtype, isa, threads }: Setting) {
+async function loadOptions({ dir, sequences }: GoldenCase, { dtype, place, threads }: Setting) {
   const { config } = await openModel(dir);
   const longest = Math.max(...sequences.map((s) => s.ids.length + s.greedy.length));
   const maxRows = sequences.reduce((sum, s) => sum + s.ids.length, 16);
   const maxSeqs = sequences.length;
   const blocks = maxSeqs * Math.ceil(longest / 16);
   return {
-    device: 'cpu',
+    ...optionsOf(place),
     dtype,
     kvCacheDtype: dtype,
-    isa,
     threads,
     maxModelLen: longest,
     kvCacheBytes: blocks * 16 * kvBytesPerToken(cacheSpecs(config, dtype)),
@@ -166,12 +166,12 @@ async function checkMixed(driver: Driver, sequences: GoldenSequence[], full: Flo
 
 /** The same answers through the engine: requests at once, chunked and batched by the scheduler. */
 async function checkEngine(golden: GoldenCase, setting: Setting, full: Float32Array[]): Promise<Comparison[]> {
-  const { dtype, isa, threads } = setting;
+  const { dtype, place, threads } = setting;
   const engine = await Engine.load(golden.dir, {
     dtype,
     prefixCaching: false, // rows are counted
     kvCacheDtype: dtype,
-    isa,
+    ...optionsOf(place),
     threads,
     maxModelLen: 16 * Math.ceil(Math.max(...golden.sequences.map((s) => s.ids.length + s.greedy.length)) / 16),
     kvCacheBytes: 2 ** 22,

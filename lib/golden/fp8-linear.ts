@@ -1,20 +1,22 @@
 // One FP8 module on its own, with rows in f32 and in FP8: the sharp test of 8-bit products, before any rounding spreads.
 
+import { openBackend } from '../kernels/backend.ts';
 import { openModel } from '../model/open-model.ts';
 import { planWeights } from '../model/weight-plan.ts';
 import type { NativeTensor } from '../native/binding.ts';
 import { native } from '../native/load.ts';
 import { type Comparison, compareNumbers, compareRelative } from './compare.ts';
 import type { GoldenCase } from './format.ts';
+import { optionsOf } from './places.ts';
 
 /** Of the largest output of a row: f32 sums in another order, and codes that must be the same. */
 const bound = 1e-4;
 
-export async function checkFp8Linear(golden: GoldenCase, isa: string, threads: number): Promise<Comparison[]> {
+export async function checkFp8Linear(golden: GoldenCase, place: string, threads: number): Promise<Comparison[]> {
   const { fp8Linear: expected } = golden;
   if (expected === null) return [];
   const binding = native();
-  const device = binding.openDevice({ backend: 'cpu', threads, level: isa });
+  const device = openBackend(binding, { ...optionsOf(place), threads }).native;
   try {
     const { checkpoint } = await openModel(golden.dir);
     const name = `${expected.module}.weight`;

@@ -7,6 +7,7 @@ import { native } from '../native/load.ts';
 import { checkCase } from './checks.ts';
 import { type Comparison, compareBits } from './compare.ts';
 import { listFolder, readCase, readTensors } from './format.ts';
+import { optionsOf, placesOf } from './places.ts';
 
 /** One line: a golden case at one setting. */
 export interface CaseReport {
@@ -24,18 +25,14 @@ export interface FolderReport {
 export const dtypes: readonly ComputeDType[] = ['f32', 'bf16'];
 const threadCounts = [1, 2];
 
-/** Every level that this build has and this machine can run, the reference first. */
-export function levelsUnderTest(): string[] {
-  return native().cpuInfo().levels;
-}
-
-/** One model at one dtype and level, on one thread and on two, which must agree in bits. */
-export async function checkModel(dir: string, name: string, dtype: ComputeDType, isa: string): Promise<CaseReport> {
+/** One model at one dtype and place, on one thread and on two, which must agree in bits. */
+export async function checkModel(dir: string, name: string, dtype: ComputeDType, place: string): Promise<CaseReport> {
   const golden = await readCase(dir, name);
   const comparisons: Comparison[] = [];
   let first: Float32Array[] | null = null;
-  for (const threads of threadCounts) {
-    const result = await checkCase(golden, { dtype, isa, threads });
+  // The threads of another device than the cpu compute nothing.
+  for (const threads of optionsOf(place).device === 'cpu' ? threadCounts : [2]) {
+    const result = await checkCase(golden, { dtype, place, threads });
     const suffix = `, threads ${threads}`;
     comparisons.push(...result.comparisons.map((c) => ({ ...c, what: `${c.what}${suffix}` })));
     result.logits.forEach((logits, i) => {
@@ -44,7 +41,7 @@ export async function checkModel(dir: string, name: string, dtype: ComputeDType,
     });
     first ??= result.logits;
   }
-  return { name, setting: `${dtype} ${isa}`, comparisons };
+  return { name, setting: `${dtype} ${place}`, comparisons };
 }
 
 /** The exact conversions of fp8_e4m3. */
@@ -69,11 +66,12 @@ export async function checkFp8Table(path: string): Promise<CaseReport> {
   };
 }
 
-/** Everything in the folder whose name contains `filter`. `onCase` hears of each line as it is done. */
+/** Everything in the folder whose name contains `filter`, on all devices. `onCase` hears of each line as it is done. */
 export async function checkFolder(
   dir: string,
   filter: string,
   onCase: (report: CaseReport) => void = () => {},
+  devices: readonly string[] = ['cpu'],
 ): Promise<FolderReport> {
   const folder = await listFolder(dir);
   const report: FolderReport = { cases: [], notSupported: [] };
@@ -84,7 +82,7 @@ export async function checkFolder(
   const wanted = (name: string) => name.includes(filter);
   for (const name of folder.cases.filter(wanted)) {
     try {
-      for (const dtype of dtypes) for (const isa of levelsUnderTest()) add(await checkModel(dir, name, dtype, isa));
+      for (const dtype of dtypes) for (const place of placesOf(devices)) add(await checkModel(dir, name, dtype, place));
     } catch (error) {
       if (SwiftKVError.is(error) && error.code === 'ERR_MODEL_UNSUPPORTED') {
         report.notSupported.push({ name, reason: error.message.replaceAll(join(dir, name), name) });

@@ -2,9 +2,10 @@
 
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { checkFolder, formatCase, formatTotal } from './report.ts';
+import { parseDevice } from '../kernels/backend.ts';
+import { type CaseReport, checkFolder, formatCase, formatTotal } from './report.ts';
 
-const usage = 'npm run test:golden -- [--dir DIR] [--device cpu] [--case TEXT] [--verbose]';
+const usage = 'npm run test:golden -- [--dir DIR] [--device cpu|cuda|cuda:N|simt] [--case TEXT] [--verbose]';
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
@@ -20,8 +21,9 @@ async function main(): Promise<number> {
     console.log(usage);
     return 0;
   }
-  if (values.device !== 'cpu') throw new Error(`Expected cpu for --device but received ${values.device}`);
-  const report = await checkFolder(values.dir, values.case, (one) => console.log(formatCase(one, values.verbose)));
+  parseDevice(values.device, '--device');
+  const say = (one: CaseReport) => console.log(formatCase(one, values.verbose));
+  const report = await checkFolder(values.dir, values.case, say, [values.device]);
   if (report.cases.length + report.notSupported.length === 0) throw new Error(`No case is named like ${values.case}`);
   const { text, failed } = formatTotal(report);
   console.log(text);

@@ -8,6 +8,7 @@ import { Engine } from '../../lib/engine/engine.ts';
 import type { GenerateOptions, GenerateResult } from '../../lib/engine/types.ts';
 import type { LoadOptions } from '../../lib/model/load.ts';
 import { samplingDefaults } from '../../lib/sampling/options.ts';
+import { device, isSlow } from '../places.ts';
 import { prompt, turn } from './harness.ts';
 import { digest, type RecordingModel, recordingModel } from './recording-model.ts';
 
@@ -57,15 +58,23 @@ function agree(model: RecordingModel, reference: ReadonlyMap<string, string>): n
   return common;
 }
 
-const models: [string, string, Partial<LoadOptions>][] = [
+const onLevel = (isa: string) => (device === 'cpu' ? { isa } : {});
+const fast: [string, string, Partial<LoadOptions>][] = [
   ['SwiftKV in bf16', 'models/swiftkv-50', { threads: 2 }],
   ['SwiftKV with an fp8 cache', 'models/swiftkv-50', { threads: 2, kvCacheDtype: 'fp8' }],
   ['SwiftKV in f32', 'models/swiftkv-50', { threads: 2, dtype: 'f32' }],
   ['4-way AcrossKV', 'models/swiftkv-50-g4', { threads: 2 }],
   ['a plain Llama', 'models/base', { threads: 2 }],
-  ['scalar kernels', 'test/golden/data/llama_swiftkv_g2', { threads: 2, isa: 'scalar' }],
-  ['scalar kernels in f32, 4-way', 'test/golden/data/llama_swiftkv_g4', { threads: 2, isa: 'scalar', dtype: 'f32' }],
 ];
+const small: [string, string, Partial<LoadOptions>][] = [
+  ['scalar kernels', 'test/golden/data/llama_swiftkv_g2', { threads: 2, ...onLevel('scalar') }],
+  [
+    'scalar kernels in f32, 4-way',
+    'test/golden/data/llama_swiftkv_g4',
+    { threads: 2, ...onLevel('scalar'), dtype: 'f32' },
+  ],
+];
+const models = isSlow ? small : [...fast, ...small];
 
 describe.each(models)('%s', (_, name, options) => {
   let reference: Awaited<ReturnType<typeof alone>>;
@@ -218,7 +227,7 @@ describe('counters', () => {
 
 describe('the real executor', () => {
   it('stops a long step when the last reader has left, and runs the next request', async () => {
-    const { model, engine } = await start('models/swiftkv-50', { isa: 'scalar', maxRows: 512, maxSeqs: 4 });
+    const { model, engine } = await start('models/swiftkv-50', { ...onLevel('scalar'), maxRows: 512, maxSeqs: 4 });
     const controller = new AbortController();
     const result = engine.generate({ tokenIds: prompt(450, 2, idLimit), signal: controller.signal }).result();
     setTimeout(() => controller.abort(), 20);
@@ -230,7 +239,7 @@ describe('the real executor', () => {
   });
 
   it('is disposed of in mid-step', async () => {
-    const { model, engine } = await start('models/swiftkv-50', { isa: 'scalar', maxRows: 512, maxSeqs: 4 });
+    const { model, engine } = await start('models/swiftkv-50', { ...onLevel('scalar'), maxRows: 512, maxSeqs: 4 });
     const result = engine.generate({ tokenIds: prompt(450, 2, idLimit) }).result();
     const rejected = expect(result).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -5,9 +5,10 @@ import type { EngineModel } from '../../lib/engine/engine.ts';
 import { type LoadedModel, type LoadOptions, loadModel } from '../../lib/model/load.ts';
 import type { StepBatch } from '../../lib/model/runner.ts';
 import type { SamplerState, StepResult } from '../../lib/native/binding.ts';
+import { device } from '../places.ts';
 
 export async function recordingModel(source: string, options: Partial<LoadOptions>): Promise<RecordingModel> {
-  return new RecordingModel(await loadModel(source, { device: 'cpu', dtype: 'auto', ...options }));
+  return new RecordingModel(await loadModel(source, { device, dtype: 'auto', ...options }));
 }
 
 export function digest(values: Float32Array | Int32Array): string {

@@ -3,15 +3,14 @@
 
 import fc from 'fast-check';
 import { afterAll, describe, expect } from 'vitest';
-import { cpuInfo, type Device, type DType, type Layout, openDevice, Tensor } from '../../lib/kernels/index.ts';
+import { type Device, type DType, type Layout, openDevice, Tensor } from '../../lib/kernels/index.ts';
+import { optionsOf, places, runs } from '../places.ts';
 
-/** Every level that this build has and this machine can run, the reference first. */
-export const levels = cpuInfo().levels;
-
-/** The same tests at every level under test, each with a device of two threads of its own, and one of one thread. */
+/** The same tests at every place under test, each with a device of two threads of its own, and one of one thread. */
 export function describeLevels(op: string, body: (device: Device, oneThread: Device) => void): void {
-  describe.each(levels)(`${op} at level %s`, (level) => {
-    const devices = [openDevice({ level, threads: 2 }), openDevice({ level, threads: 1 })] as const;
+  describe.each(places)(`${op} on %s`, (place) => {
+    const { device: backend, isa: level } = optionsOf(place);
+    const devices = [openDevice({ backend, level, threads: 2 }), openDevice({ backend, level, threads: 1 })] as const;
     afterAll(() => {
       for (const device of devices) {
         expect(device.allocatedBytes, 'bytes that tests left on the device').toBe(0);
@@ -76,9 +75,9 @@ export const seeds = fc.integer({ min: 0, max: 2 ** 31 - 1 });
 export const computeDtypes = fc.constantFrom<'f32' | 'bf16'>('f32', 'bf16');
 export const layouts = fc.constantFrom<Layout>('row_major', 'panels');
 
-/** Runs a property a fixed number of times; a failure prints the shrunk counterexample and its seed. */
+/** Runs a property a fixed number of times (runs()); a failure prints the shrunk counterexample and its seed. */
 export function check<T>(arbitrary: fc.Arbitrary<T>, body: (value: T) => void, numRuns = 60): void {
-  fc.assert(fc.property(arbitrary, body), { numRuns });
+  fc.assert(fc.property(arbitrary, body), { numRuns: runs(numRuns) });
 }
 
 /** Deterministic numbers for one example. */

@@ -1,5 +1,5 @@
 // The native forward pass against the reference decoder that never skips, on model shapes that golden data does not
-// have, at every ISA level of this machine.
+// have, at every place under test.
 //
 // Error model, f32: both sides round each stored value to f32; the engine also accumulates in f32, one accumulator per
 // output, so a sum of k terms errs by about sqrt(k) 2^-24 of its norm. With k <= 160, up to 9 layers and logits of
@@ -11,7 +11,7 @@ import { describe, expect, it } from 'vitest';
 import { loadModel } from '../../lib/model/load.ts';
 import type { NativeModelRunner } from '../../lib/model/native-runner.ts';
 import { openModel } from '../../lib/model/open-model.ts';
-import { native } from '../../lib/native/load.ts';
+import { optionsOf, places } from '../places.ts';
 import { type ReferenceResult, referenceForward, row } from '../reference/decoder.ts';
 import { type GeneratedModel, plainModel, randomStream, writeModel } from '../reference/generate.ts';
 import { temporaryFolder } from '../reference/temp-dir.ts';
@@ -19,7 +19,6 @@ import { readCheckpointTensors } from '../reference/tensors.ts';
 import { blocksFor, fillBatch } from './drive.ts';
 
 const folder = await temporaryFolder();
-const levels = native().cpuInfo().levels;
 const tolerance = 2e-4;
 
 const cases: Record<string, Partial<GeneratedModel>> = {
@@ -88,8 +87,8 @@ describe.each(Object.entries(cases))('%s', async (name, overrides) => {
   const ids = randomIds(37, model.vocabSize, 5);
   const expected: ReferenceResult = referenceForward(config, weights, ids);
 
-  it.each(levels)('logits at every position, %s', async (isa) => {
-    const runner = await load(dir, { isa, maxLogitRows: 16 });
+  it.each(places)('logits at every position, %s', async (place) => {
+    const runner = await load(dir, { ...optionsOf(place), maxLogitRows: 16 });
     try {
       expectClose(await runner.logits(ids, blocksFor(ids.length)), expected.logits.data, tolerance);
     } finally {
@@ -97,8 +96,8 @@ describe.each(Object.entries(cases))('%s', async (name, overrides) => {
     }
   });
 
-  it.each(levels)('hidden states, keys and values, %s', async (isa) => {
-    const runner = await load(dir, { isa });
+  it.each(places)('hidden states, keys and values, %s', async (place) => {
+    const runner = await load(dir, optionsOf(place));
     try {
       const names = Array.from({ length: config.numLayers + 1 }, (_, l) => `hidden.${l}`);
       const program = runner.createProgram('tapped', { taps: [...names, 'norm'] });
@@ -149,8 +148,8 @@ describe.each(Object.entries(cases))('%s', async (name, overrides) => {
     }
   });
 
-  it.each(levels)('bf16 stays within its bounds, %s', async (isa) => {
-    const runner = await load(dir, { isa, dtype: 'bf16' });
+  it.each(places)('bf16 stays within its bounds, %s', async (place) => {
+    const runner = await load(dir, { ...optionsOf(place), dtype: 'bf16' });
     try {
       const actual = await runner.logits(ids, blocksFor(ids.length));
       const difference = actual.map((value, i) => value - expected.logits.data[i]!);
@@ -175,12 +174,12 @@ describe('row invariance', async () => {
     randomIds(5, model.vocabSize, 3),
   ];
 
-  it.each(levels.flatMap((isa) => (['f32', 'bf16'] as const).map((dtype) => [isa, dtype] as const)))(
+  it.each(places.flatMap((place) => (['f32', 'bf16'] as const).map((dtype) => [place, dtype] as const)))(
     'chunks, neighbours and threads leave the bits alone, %s %s',
-    async (isa, dtype) => {
+    async (place, dtype) => {
       const alone: Float32Array[] = [];
       for (const threads of [1, 2]) {
-        const runner = await load(dir, { isa, dtype, threads });
+        const runner = await load(dir, { ...optionsOf(place), dtype, threads });
         try {
           const batch = runner.batches[0];
           const step = async (chunks: Parameters<typeof fillBatch>[1]) => {
