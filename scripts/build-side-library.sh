@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the library of a backend that is not part of the addon, and puts it beside the addon, where it is looked for.
 # cuda: the kernels for GPUs; needs nvcc 13, on the path or in $CUDA_HOME or /usr/local/cuda. simt: the same kernels for
-# the host, for tests. Usage: build-side-library.sh cuda|simt
+# the host, for tests. SWIFTKV_CUDA_ARCHITECTURES, e.g. 90a-real, builds for one GPU in place of all that are shipped.
+# Usage: build-side-library.sh cuda|simt
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,13 +24,14 @@ case $backend in
       exit 1
     fi
     options=(-DSWIFTKV_CUDA=ON "-DCMAKE_CUDA_COMPILER=$nvcc")
+    [[ -z ${SWIFTKV_CUDA_ARCHITECTURES-} ]] || options+=("-DCMAKE_CUDA_ARCHITECTURES=$SWIFTKV_CUDA_ARCHITECTURES")
     ;;
   simt) options=(-DSWIFTKV_SIMT=ON) ;;
   *) echo "build-side-library: expected cuda or simt but received '$backend'" >&2; exit 2 ;;
 esac
 
 cmake -S . -B "build-$backend" "${options[@]}" >/dev/null
-cmake --build "build-$backend" --target "swiftkv_$backend" --parallel 2
+cmake --build "build-$backend" --target "swiftkv_$backend" --parallel "${SWIFTKV_BUILD_JOBS:-2}"
 mkdir -p build/Release
 # Another file in its place, so that a process that has it open keeps its own.
 cp "build-$backend/libswiftkv_$backend.so" "build/Release/libswiftkv_$backend.so.new"
