@@ -10,8 +10,3 @@ export { optionsOf };
 
 /** Executing kernels on the host takes thousands of times as long: tests then take fewer and smaller cases. */
 export const isSlow = devicesUnderTest.some((name) => name.startsWith('simt'));
-
-/** Generated cases of a property. */
-export function runs(wanted: number): number {
-  return Math.min(wanted, Number(process.env.SWIFTKV_TEST_RUNS ?? wanted));
-}

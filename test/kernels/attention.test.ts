@@ -157,10 +157,17 @@ function reference(c: Case, { hk, group, hd }: Shape, rounding: { q: number; wei
 
 /**
  * Levels with products of bf16 pairs round the weights of V for bf16 queries over a narrow cache; avx512 rounds f32
- * queries and their weights too over an fp8 cache.
+ * queries and their weights too over an fp8 cache. GPUs round for bf16 queries and take f32 ones in two parts, 16 bits
+ * and a sign between them (csrc/backends/cuda/attention_plan.h); other widths than these have a kernel in f32.
  */
-function rounding(level: string, { qDtype, kind }: Shape): { q: number; weights: number } {
-  if (kind === 'f32' || !['avx512', 'neon_bf16'].includes(level)) return { q: 0, weights: 0 };
+function rounding(level: string, { qDtype, kind, hd }: Shape): { q: number; weights: number } {
+  const none = { q: 0, weights: 0 };
+  if (kind === 'f32') return none;
+  if (level.startsWith('sm_')) {
+    if (![32, 64, 96, 128, 256].includes(hd)) return none;
+    return qDtype === 'bf16' ? { q: 0, weights: roundoff('bf16') } : { q: 2 ** -17, weights: 2 ** -17 };
+  }
+  if (!['avx512', 'neon_bf16'].includes(level)) return none;
   if (qDtype === 'bf16') return { q: 0, weights: roundoff('bf16') };
   const part = level === 'avx512' && kind !== 'bf16' ? roundoff('bf16') : 0;
   return { q: part, weights: part };

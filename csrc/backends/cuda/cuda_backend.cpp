@@ -104,8 +104,12 @@ decltype(auto) visit_params(OpKind kind, const void* params, F&& f) {
 
 struct ScratchBytes {
   const DeviceLimits& limits;
+  const CublasLt* lt;
 
-  size_t operator()(Op<OpKind::linear>, const LinearParams& p) const { return linear_scratch(p, limits); }
+  size_t operator()(Op<OpKind::linear>, const LinearParams& p) const {
+    const size_t own = linear_scratch(p, limits);
+    return lt != nullptr && CublasLt::takes(p) ? std::max(own, CublasLt::kWorkspaceBytes) : own;
+  }
   size_t operator()(Op<OpKind::qkv_rope_cache>, const QkvRopeCacheParams& p) const {
     return qkv_rope_cache_scratch(p, limits);
   }
@@ -127,15 +131,23 @@ struct ScratchBytes {
 
 size_t scratch_bytes(Device* device, OpKind kind, const void* params) {
   if (!is_op(kind)) return 0;
-  return visit_params(kind, params, ScratchBytes{cuda_device(device).limits()});
+  return visit_params(kind, params, ScratchBytes{cuda_device(device).limits(), cuda_device(device).lt()});
 }
 
 struct Run {
   const Context& c;
+  CublasLt* lt;
 
   Status operator()(Op<OpKind::embed>, const EmbedParams& p) const { return embed(p, c); }
   Status operator()(Op<OpKind::rms_norm>, const RmsNormParams& p) const { return rms_norm(p, c); }
-  Status operator()(Op<OpKind::linear>, const LinearParams& p) const { return linear(p, c); }
+  Status operator()(Op<OpKind::linear>, const LinearParams& p) const {
+    if (lt != nullptr && p.rows > 0 && CublasLt::takes(p)) {
+      bool done = false;
+      const Status s = lt->linear(p, c, &done);
+      if (done || !s.ok()) return s;
+    }
+    return linear(p, c);
+  }
   Status operator()(Op<OpKind::qkv_rope_cache>, const QkvRopeCacheParams& p) const { return qkv_rope_cache(p, c); }
   Status operator()(Op<OpKind::q_rope>, const QRopeParams& p) const { return q_rope(p, c); }
   Status operator()(Op<OpKind::swiftkv_project>, const SwiftkvProjectParams& p) const { return swiftkv_project(p, c); }
@@ -162,7 +174,7 @@ Status run(Device* device, OpKind kind, const void* params, const OpContext* con
     Status s = d.settle();
     if (!s.ok()) return s;
     const Context c{d.ops(), context->scratch, context->scratch_bytes, d.limits(), d.batch_invariant()};
-    s = visit_params(kind, params, Run{c});
+    s = visit_params(kind, params, Run{c, d.lt()});
     return s.ok() ? d.throttle() : s;
   });
 }

@@ -48,7 +48,18 @@ Status CudaDevice::create(const DeviceOptions& options) {
   if (s = runtime::create_event(&over_); !s.ok()) return s;
   staging_.reset(new (std::nothrow) Staging());
   if (staging_ == nullptr) return fail(Code::out_of_memory, "Could not allocate the %s device", runtime::name());
+  choose_linear();
   return {};
+}
+
+void CudaDevice::choose_linear() {
+  if (batch_invariant_) {
+    linear_reason_ = "batchInvariant is on";
+  } else if (properties_.driver_version == 0) {
+    linear_reason_ = "this device is executed on the host";
+  } else {
+    lt_ = CublasLt::open(&linear_reason_);
+  }
 }
 
 CudaDevice::~CudaDevice() {
@@ -56,6 +67,7 @@ CudaDevice::~CudaDevice() {
   if (copies_ != nullptr) (void)runtime::wait(copies_);
   if (ops_ != nullptr) (void)runtime::wait(ops_);
   staging_.reset();
+  lt_.reset();
   for (runtime::Event event : passed_) {
     if (event != nullptr) runtime::destroy_event(event);
   }
@@ -78,9 +90,8 @@ Status CudaDevice::describe(DeviceInfo* out) const {
   out->shared_bytes = limits().shared_bytes_block;
   out->driver_version = properties_.driver_version;
   out->runtime_version = properties_.runtime_version;
-  std::snprintf(out->linear, sizeof out->linear, "swiftkv");
-  std::snprintf(out->linear_reason, sizeof out->linear_reason, "%s",
-                batch_invariant_ ? "batchInvariant is on" : "no other library is known here");
+  std::snprintf(out->linear, sizeof out->linear, "%s", lt_ == nullptr ? "swiftkv" : "cublasLt");
+  std::snprintf(out->linear_reason, sizeof out->linear_reason, "%s", linear_reason_.c_str());
   return {};
 }
 

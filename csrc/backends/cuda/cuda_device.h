@@ -14,7 +14,9 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 
+#include "backends/cuda/cublaslt.h"
 #include "backends/cuda/runtime.h"
 #include "backends/cuda/staging.h"
 #include "core/backend.h"
@@ -35,6 +37,8 @@ class CudaDevice {
   Stream ops() const { return ops_; }
   bool batch_invariant() const { return batch_invariant_; }
   Status describe(DeviceInfo* out) const;
+  // Multiplies what it takes; null: nothing. Chosen once, when the device is opened; describe() says why.
+  CublasLt* lt() const { return lt_.get(); }
 
   Status allocate(size_t bytes, void** out);
   void release(void* data, size_t bytes);
@@ -60,6 +64,7 @@ class CudaDevice {
  private:
   CudaDevice() = default;
   Status create(const DeviceOptions& options);
+  void choose_linear();
   Status out_of_memory(size_t bytes) const;
 
   int32_t index_ = 0;
@@ -74,6 +79,8 @@ class CudaDevice {
   size_t queued_ = 0;
   runtime::Event over_ = nullptr;
   std::unique_ptr<Staging> staging_;
+  std::unique_ptr<CublasLt> lt_;
+  std::string linear_reason_;
 };
 
 }  // namespace swiftkv::cuda
