@@ -129,10 +129,10 @@ async function playMany(kinds: fc.Arbitrary<Command>[], numRuns: number, maxComm
 
 it('keeps every answer and every block through arrivals, aborts, pauses, shared prompts and small caches', async () => {
   const kinds = [submit, submit, burst, questions, questions, wait, wait, abort, pause, resume, resume, reset, jump];
-  const counters = await playMany(kinds, 60, 60);
+  // As many histories as make the rarest event sure to be seen: 60 had 7 to 16 cancelled steps, and once 3.
+  const counters = await playMany(kinds, 120, 60);
   expect(counters.preemptions).toBeGreaterThan(10);
-  // Rare, as everybody of a step must leave during it; 3 of 60 histories have been seen.
-  expect(counters.cancels).toBeGreaterThan(0);
+  expect(counters.cancels).toBeGreaterThan(3);
   expect(counters.hitTokens).toBeGreaterThan(500);
   expect(counters.evictions).toBeGreaterThan(30);
   expect(counters.forks).toBeGreaterThan(10);

@@ -1,14 +1,13 @@
 // Real kernels: launches that the host executor has run, replayed from what nvcc made of the same source.
 
 import { join } from 'node:path';
-import { describe, expect, it, type TestContext } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   changes,
   early,
   type Kernel,
   kernelsByName,
   late,
-  type Recording,
   record,
   replay,
   symbolsOf,
@@ -58,23 +57,13 @@ function kernelNamed(name: string, op: string, arch: Arch, fmad: boolean): Kerne
   throw new Error(`${name} is not among the kernels of ${sources[op]!.join(', ')}`);
 }
 
-/** An op that has no kernel yet is reported as skipped. */
-function recordOrSkip(name: string, context: TestContext): Recording {
-  try {
-    return record(program, name);
-  } catch (error) {
-    if (/has no kernel yet/.test((error as Error).message)) context.skip('the op has no kernel yet');
-    throw error;
-  }
-}
-
 describe.skipIf(nvcc === undefined)('launches of the host executor, replayed from PTX', () => {
   const symbols = nvcc === undefined ? new Map<number, string>() : symbolsOf(program);
   for (const name of cases) {
-    it(name, (context) => {
+    it(name, () => {
       const [op, , target] = name.split(' ') as [string, string, string];
       const arch = target.slice('sm_'.length) as Arch;
-      const recording = recordOrSkip(name, context);
+      const recording = record(program, name);
       expect(recording.launches.length).toBeGreaterThan(0);
       for (const launch of recording.launches) {
         expect(changes(launch, recording.bytes), `memory that ${launch.name} changed`).not.toEqual([]);
