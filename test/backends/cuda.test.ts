@@ -1,9 +1,12 @@
 // The library for GPUs on a machine that has none: typed errors that say what was found and what to do, a process that
 // lives on, and a cpu that still works.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Engine } from '../../lib/engine/engine.ts';
 import { openDevice } from '../../lib/kernels/index.ts';
 import { sideLibrary } from '../../lib/native/load.ts';
@@ -36,6 +39,34 @@ describe.skipIf(!isBuilt || hasDriver)('with the library and no driver', () => {
     }
     expect(() => openDevice({ backend: device })).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED' }));
     expect((await answer()).tokenIds.length).toBe(2);
+  });
+});
+
+/** A driver that only has a version stands in for the real one, in a process of its own. */
+describe.skipIf(!isBuilt)('with the library and a driver', () => {
+  const program = (name: string) => fileURLToPath(new URL(`programs/${name}`, import.meta.url));
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'swiftkv-driver-'));
+    execFileSync('cc', ['-shared', '-fPIC', '-o', join(folder, 'libcuda.so.1'), program('driver.c')]);
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it.each([
+    [
+      '12.4, which is too old',
+      '12040',
+      /^no CUDA device: the NVIDIA driver is too old: it supports CUDA 12\.4, this build needs 13\.0; install driver 580/,
+    ],
+    ['13.1 that shows no device', '13010', /^no CUDA device: the driver \(CUDA 13\.1\) shows none: cudaErrorNoDevice;/],
+  ])('of CUDA %s: a typed error, and the cpu works on', (_, version, message) => {
+    const env = { ...process.env, LD_LIBRARY_PATH: folder, SWIFTKV_TEST_DRIVER: version };
+    const run = spawnSync(process.execPath, [program('no-device.mjs')], { encoding: 'utf8', env });
+    expect([run.status, run.signal, run.stderr]).toEqual([0, null, '']);
+    const { said, tokenIds } = JSON.parse(run.stdout);
+    const refused = { code: 'ERR_UNSUPPORTED', message: expect.stringMatching(message) };
+    expect(said).toEqual([refused, refused]);
+    expect(tokenIds.length).toBe(2);
   });
 });
 
