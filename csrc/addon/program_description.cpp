@@ -41,6 +41,15 @@ BufferTensor read_buffer(const Napi::Object& object, const std::string& name) {
   return buffer;
 }
 
+StateTensor read_state(const Napi::Object& object, const std::string& name) {
+  StateTensor state{.tensor = TensorHandle::alive(object.Get("tensor"), name + ".tensor"),
+                    .offset = read_int(object.Get("offset"), name + ".offset"),
+                    .shape = {}};
+  const Napi::Array shape = read_array(object.Get("shape"), name + ".shape", kMaxRank);
+  for (uint32_t i = 0; i < shape.Length(); ++i) state.shape.push_back(read_dim(shape.Get(i), at(name + ".shape", i)));
+  return state;
+}
+
 BatchField read_field(Napi::Value value, const std::string& name) {
   const std::optional<BatchField> field = find_batch_field(read_string(value, name));
   if (!field) throw_invalid(value.Env(), "Expected a batch field for " + name + " but received " + describe(value));
@@ -52,11 +61,12 @@ ProgramTensor read_tensor(Napi::Value value, const std::string& name) {
   const std::string kind = read_string(object.Get("kind"), name + ".kind");
   if (kind == "constant") return TensorHandle::alive(object.Get("tensor"), name + ".tensor");
   if (kind == "buffer") return read_buffer(object, name);
+  if (kind == "state") return read_state(object, name);
   if (kind == "batch") return read_field(object.Get("field"), name + ".field");
   if (kind == "cache") return CacheRefHandle::alive(object.Get("cache"), name + ".cache");
   if (kind == "caches") return read_caches(object.Get("caches"), name + ".caches");
   if (kind == "samplers") return SamplerTableHandle::alive(object.Get("samplers"), name + ".samplers");
-  throw_invalid(value.Env(), "Expected constant, buffer, batch, cache, caches or samplers for " + name +
+  throw_invalid(value.Env(), "Expected constant, buffer, state, batch, cache, caches or samplers for " + name +
                                  ".kind but received \"" + kind + '"');
 }
 

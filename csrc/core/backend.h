@@ -13,7 +13,7 @@ namespace swiftkv {
 class ThreadPool;
 struct Device;  // a backend's own state, opaque outside it
 
-inline constexpr uint32_t kBackendAbi = 5;
+inline constexpr uint32_t kBackendAbi = 6;
 
 struct DeviceOptions {
   ThreadPool* pool;  // the environment's pool; a backend on another device may ignore it

@@ -1,43 +1,13 @@
 // From a bound op to its params struct: one fill function per struct, overloaded.
+#include "core/op_fill.h"
 #include "core/op_specs.h"
+#include "core/train_op_fill.h"
 
 namespace swiftkv {
 namespace {
 
+using namespace fill_from;
 using namespace specs;
-
-const TensorView* tensor(const BoundOp& op, size_t i) {
-  return std::get_if<TensorView>(&op.operands[i]);
-}
-
-// Null when the operand is absent.
-template <class T>
-T* pointer(const BoundOp& op, size_t i) {
-  const TensorView* t = tensor(op, i);
-  return t == nullptr ? nullptr : static_cast<T*>(t->data);
-}
-
-Activation activation(const BoundOp& op, size_t i) {
-  const TensorView* t = tensor(op, i);
-  return {.data = t->data, .dtype = t->dtype};
-}
-
-Matrix matrix(const BoundOp& op, size_t i) {
-  const TensorView* t = tensor(op, i);
-  return {.data = t->data, .dtype = t->dtype, .layout = t->layout, .n = t->shape[0].size, .k = t->shape[1].size};
-}
-
-const KvCache& kv_cache(const BoundOp& op, size_t i) {
-  return *std::get<CacheView>(op.operands[i]).cache;
-}
-
-int32_t narrow(const BoundOp& op, Sym s) {
-  return static_cast<int32_t>(op.size(s));  // bind_op has checked the range
-}
-
-float attr(const BoundOp& op, size_t i) {
-  return static_cast<float>(op.attrs[i]);
-}
 
 void fill(const BoundOp& op, EmbedParams& p) {
   p = {.rows = op.rows(),

@@ -9,6 +9,7 @@
 #include "core/op_specs.h"
 #include "core/shape_expr.h"
 #include "core/status.h"
+#include "core/train_op_specs.h"
 
 namespace swiftkv {
 namespace {
@@ -300,6 +301,7 @@ class Matcher {
     }
     check_fp8_activations();
     check_head_eps();
+    check_gradients_of_kv();
     const auto given = [&](size_t i) { return op_.operands[i].index() != 0; };
     if (spec_.kind == OpKind::sample) {
       const bool bitmask = given(specs::at(specs::kSample, "bitmask"));
@@ -337,6 +339,29 @@ class Matcher {
         if (spec_.attrs[a].name != specs::kHeadEps.name || op_.attrs[a] > 0) continue;
         refuse(spec_, "Expected a number above 0 for attribute eps with " + operand_text(spec_.operands[i]));
       }
+    }
+  }
+
+  // Gradients of K and V lie beside each other, group by group.
+  void check_gradients_of_kv() {
+    const bool attention = spec_.kind == OpKind::attention_backward;
+    if (!attention && spec_.kind != OpKind::rope_backward) return;
+    const int64_t heads = symbols_.bound(Sym::Hq) ? op_.size(Sym::Hq) * op_.size(Sym::hd) : 0;
+    const int64_t kv = symbols_.bound(Sym::k) ? op_.size(Sym::k) : 0;
+    const int64_t group = 2 * op_.size(Sym::Hk) * op_.size(Sym::hd);
+    if (kv % group != 0) {
+      refuse(spec_, "operand dkv is " + to_string(kv) + " wide, expected a multiple of 2*Hk*hd = " + to_string(group));
+    }
+    if (attention) {
+      const double which = op_.attrs[1];
+      if (which >= 0 && which < static_cast<double>(kv / group) && which == std::floor(which)) return;
+      refuse(spec_, "Expected one of the " + to_string(kv / group) +
+                        " groups of dkv for attribute group but received " + to_string(which));
+    }
+    if (heads + kv == 0) refuse(spec_, "Expected dq, dkv or both");
+    if (op_.size(Sym::n) != heads + kv) {
+      refuse(spec_, "operand out is " + to_string(op_.size(Sym::n)) + " wide, expected " + to_string(heads + kv) +
+                        ": the heads of dq and dkv");
     }
   }
 

@@ -117,7 +117,10 @@ void check_overlap(const BoundOp& op);
 using OpParams =
     std::variant<EmbedParams, RmsNormParams, LinearParams, QkvRopeCacheParams, QRopeParams, SwiftkvProjectParams,
                  AttentionParams, SiluMulParams, GatherRowsParams, LogprobsParams, SampleParams, KvQuantizeParams,
-                 KvDequantizeParams, CopyBlocksParams, QuantizeRowsParams, RopeTableParams, CopyRowsParams>;
+                 KvDequantizeParams, CopyBlocksParams, QuantizeRowsParams, RopeTableParams, CopyRowsParams,
+                 CastRowsParams, RmsNormBackwardParams, LinearBackwardParams, AttentionBackwardParams,
+                 RopeBackwardParams, SiluMulBackwardParams, DistillHeadParams, CrossEntropyHeadParams, MseParams,
+                 EmbedBackwardParams, SumSquaresParams, AdamwParams, PackWeightParams>;
 
 // The params of the op with the sizes and pointers that `op` has now. Allocates nothing.
 OpParams make_params(const BoundOp& op);

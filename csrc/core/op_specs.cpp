@@ -1,6 +1,8 @@
 // Ops by kind and by name.
 #include "core/op_specs.h"
 
+#include "core/train_op_specs.h"
+
 namespace swiftkv {
 namespace {
 
@@ -27,6 +29,19 @@ constexpr OpSpec kSpecs[] = {
     {OpKind::quantize_rows, "quantize_rows", kQuantizeRows, {}},
     {OpKind::rope_table, "rope_table", kRopeTable, {}},
     {OpKind::copy_rows, "copy_rows", kCopyRows, {}},
+    {OpKind::cast_rows, "cast_rows", kCastRows, {}},
+    {OpKind::rms_norm_backward, "rms_norm_backward", kRmsNormBackward, kEps},
+    {OpKind::linear_backward, "linear_backward", kLinearBackward, {}},
+    {OpKind::attention_backward, "attention_backward", kAttentionBackward, kAttentionBackwardAttrs},
+    {OpKind::rope_backward, "rope_backward", kRopeBackward, kRopeBackwardAttrs},
+    {OpKind::silu_mul_backward, "silu_mul_backward", kSiluMulBackward, {}},
+    {OpKind::distill_head, "distill_head", kDistillHead, kDistillHeadAttrs},
+    {OpKind::cross_entropy_head, "cross_entropy_head", kCrossEntropyHead, {}},
+    {OpKind::mse, "mse", kMse, {}},
+    {OpKind::embed_backward, "embed_backward", kEmbedBackward, {}},
+    {OpKind::sum_squares, "sum_squares", kSumSquares, {}},
+    {OpKind::adamw, "adamw", kAdamw, {}},
+    {OpKind::pack_weight, "pack_weight", kPackWeight, {}},
 };
 static_assert(std::size(kSpecs) == kOpCount);
 

@@ -7,6 +7,7 @@
 
 #include "core/ops.h"
 #include "core/status.h"
+#include "core/train_ops.h"
 
 namespace swiftkv {
 
@@ -57,6 +58,32 @@ template <>
 struct Op<OpKind::rope_table> : OpBase<OpKind::rope_table, RopeTableParams> {};
 template <>
 struct Op<OpKind::copy_rows> : OpBase<OpKind::copy_rows, CopyRowsParams> {};
+template <>
+struct Op<OpKind::cast_rows> : OpBase<OpKind::cast_rows, CastRowsParams> {};
+template <>
+struct Op<OpKind::rms_norm_backward> : OpBase<OpKind::rms_norm_backward, RmsNormBackwardParams> {};
+template <>
+struct Op<OpKind::linear_backward> : OpBase<OpKind::linear_backward, LinearBackwardParams> {};
+template <>
+struct Op<OpKind::attention_backward> : OpBase<OpKind::attention_backward, AttentionBackwardParams> {};
+template <>
+struct Op<OpKind::rope_backward> : OpBase<OpKind::rope_backward, RopeBackwardParams> {};
+template <>
+struct Op<OpKind::silu_mul_backward> : OpBase<OpKind::silu_mul_backward, SiluMulBackwardParams> {};
+template <>
+struct Op<OpKind::distill_head> : OpBase<OpKind::distill_head, DistillHeadParams> {};
+template <>
+struct Op<OpKind::cross_entropy_head> : OpBase<OpKind::cross_entropy_head, CrossEntropyHeadParams> {};
+template <>
+struct Op<OpKind::mse> : OpBase<OpKind::mse, MseParams> {};
+template <>
+struct Op<OpKind::embed_backward> : OpBase<OpKind::embed_backward, EmbedBackwardParams> {};
+template <>
+struct Op<OpKind::sum_squares> : OpBase<OpKind::sum_squares, SumSquaresParams> {};
+template <>
+struct Op<OpKind::adamw> : OpBase<OpKind::adamw, AdamwParams> {};
+template <>
+struct Op<OpKind::pack_weight> : OpBase<OpKind::pack_weight, PackWeightParams> {};
 
 // Calls f(Op<kind>{}). A kind that is no op throws Error.
 template <class F>
@@ -81,6 +108,19 @@ decltype(auto) visit_op(OpKind kind, F&& f) {
     case OpKind::quantize_rows: return f(Op<OpKind::quantize_rows>{});
     case OpKind::rope_table: return f(Op<OpKind::rope_table>{});
     case OpKind::copy_rows: return f(Op<OpKind::copy_rows>{});
+    case OpKind::cast_rows: return f(Op<OpKind::cast_rows>{});
+    case OpKind::rms_norm_backward: return f(Op<OpKind::rms_norm_backward>{});
+    case OpKind::linear_backward: return f(Op<OpKind::linear_backward>{});
+    case OpKind::attention_backward: return f(Op<OpKind::attention_backward>{});
+    case OpKind::rope_backward: return f(Op<OpKind::rope_backward>{});
+    case OpKind::silu_mul_backward: return f(Op<OpKind::silu_mul_backward>{});
+    case OpKind::distill_head: return f(Op<OpKind::distill_head>{});
+    case OpKind::cross_entropy_head: return f(Op<OpKind::cross_entropy_head>{});
+    case OpKind::mse: return f(Op<OpKind::mse>{});
+    case OpKind::embed_backward: return f(Op<OpKind::embed_backward>{});
+    case OpKind::sum_squares: return f(Op<OpKind::sum_squares>{});
+    case OpKind::adamw: return f(Op<OpKind::adamw>{});
+    case OpKind::pack_weight: return f(Op<OpKind::pack_weight>{});
     case OpKind::count: break;
   }
   throw Error(Code::internal, "no op of kind " + std::to_string(static_cast<int>(kind)));

@@ -37,6 +37,20 @@ enum class OpKind : int32_t {
   quantize_rows,
   rope_table,
   copy_rows,
+  // Training: core/train_ops.h.
+  cast_rows,
+  rms_norm_backward,
+  linear_backward,
+  attention_backward,
+  rope_backward,
+  silu_mul_backward,
+  distill_head,
+  cross_entropy_head,
+  mse,
+  embed_backward,
+  sum_squares,
+  adamw,
+  pack_weight,
   count
 };
 inline constexpr int kOpCount = static_cast<int>(OpKind::count);

@@ -31,8 +31,16 @@ struct BufferTensor {
   std::vector<Dim> shape;
 };
 
-using ProgramTensor =
-    std::variant<Tensor, BufferTensor, BatchField, CacheRef, std::vector<CacheRef>, std::shared_ptr<SamplerTable>>;
+// A tensor that steps may write and that outlives them: its elements from `offset` on, seen in this shape. A packed
+// tensor is seen whole.
+struct StateTensor {
+  Tensor tensor;
+  int64_t offset = 0;
+  std::vector<Dim> shape;
+};
+
+using ProgramTensor = std::variant<Tensor, BufferTensor, StateTensor, BatchField, CacheRef, std::vector<CacheRef>,
+                                   std::shared_ptr<SamplerTable>>;
 
 struct ProgramOp {
   std::string op;

@@ -52,6 +52,7 @@ class ProgramBuilder {
     try {
       program_->views_.push_back(
           std::visit(Overload{[&](const BufferTensor& b) -> OperandView { return buffer_view(b); },
+                              [&](const StateTensor& t) -> OperandView { return state_view(t); },
                               [&](BatchField f) -> OperandView { return Batch::view(f, program_->capacity_); },
                               [&](const auto& owned) -> OperandView {
                                 return view_operand(owned, *program_->device_, program_->cache_lists_);
@@ -81,6 +82,23 @@ class ProgramBuilder {
       }
       v.shape[static_cast<size_t>(v.rank++)] = e;
     }
+    return v;
+  }
+
+  TensorView state_view(const StateTensor& s) {
+    const auto whole = std::get<TensorView>(view_operand(s.tensor, *program_->device_, program_->cache_lists_));
+    TensorView v = buffer_view({.dtype = whole.dtype, .shape = s.shape});
+    v.layout = whole.layout;
+    const bool packed = whole.layout != Layout::row_major;
+    if (packed && (s.offset != 0 || v.rank != whole.rank || v.shape != whole.shape)) {
+      throw Error(Code::invalid_argument, "Expected a packed tensor as a whole");
+    }
+    if (s.offset < 0 || s.offset > whole.count() || v.count() > whole.count() - s.offset) {
+      throw Error(Code::invalid_argument, "Expected at most the " + to_string(whole.count()) +
+                                              " elements of the tensor but received " + to_string(v.count()) +
+                                              " from element " + to_string(s.offset) + " on");
+    }
+    v.data = static_cast<std::byte*>(whole.data) + s.offset * dtype_bytes(whole.dtype);
     return v;
   }
 
@@ -210,7 +228,8 @@ class ProgramBuilder {
   }
 
   static bool is_attention(OpKind kind) {
-    return kind == OpKind::attention || kind == OpKind::attention_decode || kind == OpKind::attention_prefill;
+    return kind == OpKind::attention || kind == OpKind::attention_decode || kind == OpKind::attention_prefill ||
+           kind == OpKind::attention_backward;
   }
 
   // Buffers one after the other, each 64-byte aligned, and one scratch for all ops.

@@ -10,11 +10,12 @@
 import type { CacheRef } from './paged-kv-cache.ts';
 import type { SamplerTable } from './sampler-table.ts';
 import type { Tensor } from './tensor.ts';
+import type { TrainOpSignatures } from './train-op-signatures.ts';
 
 // biome-ignore lint/complexity/noBannedTypes: an op without attributes takes an empty object or nothing.
 type NoAttrs = {};
 
-export interface OpSignatures {
+export interface OpSignatures extends TrainOpSignatures {
   /** x[i] = table[ids[i]] as f32. An id outside the table is an error. */
   embed: {
     operands: {

@@ -4,6 +4,7 @@ import type { OpAttrs, OpName, OpOperands } from './op-signatures.ts';
 import type { CacheRef } from './paged-kv-cache.ts';
 import type { SamplerTable } from './sampler-table.ts';
 import type { Tensor } from './tensor.ts';
+import { trainOpSpecs } from './train-op-specs.ts';
 
 type KindOf<T> = T extends Tensor
   ? 'tensor'
@@ -31,6 +32,11 @@ type AttrSpecs<A> = {
       : 'boolean';
 };
 
+/** How the arguments of some ops are checked. */
+export type OpSpecs<K extends OpName> = {
+  readonly [N in K]: { operands: OperandSpecs<OpOperands<N>>; attrs: AttrSpecs<OpAttrs<N>> };
+};
+
 const attention = {
   operands: {
     q: 'tensor',
@@ -45,9 +51,7 @@ const attention = {
   attrs: { scale: 'number?' },
 } as const;
 
-export const opSpecs: {
-  readonly [K in OpName]: { operands: OperandSpecs<OpOperands<K>>; attrs: AttrSpecs<OpAttrs<K>> };
-} = {
+export const opSpecs: OpSpecs<OpName> = {
   embed: { operands: { ids: 'tensor', table: 'tensor', x: 'tensor' }, attrs: {} },
   rms_norm: { operands: { x: 'tensor', w: 'tensor', out: 'tensor' }, attrs: { eps: 'number' } },
   linear: {
@@ -131,4 +135,5 @@ export const opSpecs: {
   quantize_rows: { operands: { a: 'tensor', codes: 'tensor', scales: 'tensor' }, attrs: {} },
   rope_table: { operands: { invFreq: 'tensor', table: 'tensor' }, attrs: {} },
   copy_rows: { operands: { in: 'tensor', out: 'tensor' }, attrs: {} },
+  ...trainOpSpecs,
 };

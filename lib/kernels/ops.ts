@@ -108,6 +108,9 @@ function defaults(op: OpName, operands: Record<string, unknown>): Record<string,
   if (op === 'linear') return { accumulate: false, fp8Activations: false };
   if (op === 'qkv_rope_cache' || op === 'q_rope') return { eps: 0, fp8Activations: false };
   if (op === 'swiftkv_project') return { fp8Activations: false, bf16Activations: false };
+  if (op === 'attention_backward') {
+    return { scale: 1 / Math.sqrt((operands.cache as CacheRef).pool.headDim), group: 0, accumulate: false };
+  }
   if (op.startsWith('attention')) return { scale: 1 / Math.sqrt((operands.cache as CacheRef).pool.headDim) };
   return {};
 }

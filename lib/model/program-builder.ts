@@ -8,6 +8,7 @@ import type { WeightKey } from './weights.ts';
 export type SymbolicTensor =
   | { kind: 'constant'; key: WeightKey }
   | { kind: 'buffer'; dtype: DType; shape: readonly Dim[] }
+  | { kind: 'state'; name: string; shape: readonly Dim[] }
   | { kind: 'batch'; field: BatchField }
   | { kind: 'cache'; index: number }
   | { kind: 'caches'; first: number; count: number }
@@ -22,12 +23,12 @@ export interface Program {
 }
 
 /** A tensor of the program being built. K keeps caches from being passed where rows are expected. */
-export interface Ref<K extends SymbolicTensor['kind'] = 'constant' | 'buffer' | 'batch'> {
+export interface Ref<K extends SymbolicTensor['kind'] = 'constant' | 'buffer' | 'state' | 'batch'> {
   readonly index: number;
   readonly kind: K;
 }
 
-type Rows = Ref<'buffer' | 'batch'>;
+type Rows = Ref<'buffer' | 'state' | 'batch'>;
 type Weight = Ref<'constant'>;
 
 /** Rows of FP8 weights' products become FP8 too, with a dynamic scale each; by default they stay as they are. */
@@ -82,6 +83,11 @@ export class ProgramBuilder {
     return this.#add({ kind: 'buffer', dtype, shape });
   }
 
+  /** Memory that outlives the step and that it may write, bound by name. */
+  state(name: string, shape: readonly Dim[]): Ref<'state'> {
+    return this.#once(`state ${name}`, { kind: 'state', name, shape });
+  }
+
   batch(field: BatchField): Ref<'batch'> {
     return this.#once(`batch ${field}`, { kind: 'batch', field });
   }
@@ -130,11 +136,11 @@ export class ProgramBuilder {
   // The ops: names, operands and attributes are those of the op table.
 
   embed(o: { ids: Rows; table: Weight; x: Rows }): void {
-    this.#op('embed', o);
+    this.op('embed', o);
   }
 
   rms_norm({ eps, ...o }: { x: Rows; w: Weight; out: Rows; eps: number }): void {
-    this.#op('rms_norm', o, { eps });
+    this.op('rms_norm', o, { eps });
   }
 
   /** y = a W^T + bias; with accumulate, added into y. */
@@ -143,7 +149,7 @@ export class ProgramBuilder {
     fp8Activations = false,
     ...o
   }: { a: Rows; w: Weight; bias?: Weight; y: Rows; accumulate?: boolean } & Fp8Activations): void {
-    this.#op('linear', o, { accumulate, ...fp8(fp8Activations) });
+    this.op('linear', o, { accumulate, ...fp8(fp8Activations) });
   }
 
   qkv_rope_cache({
@@ -163,7 +169,7 @@ export class ProgramBuilder {
     numHeads: number;
   } & Partial<HeadNorms> &
     Fp8Activations): void {
-    this.#op('qkv_rope_cache', o, { numHeads, ...epsIf(eps), ...fp8(fp8Activations) });
+    this.op('qkv_rope_cache', o, { numHeads, ...epsIf(eps), ...fp8(fp8Activations) });
   }
 
   q_rope({
@@ -172,7 +178,7 @@ export class ProgramBuilder {
     ...o
   }: { a: Rows; w: Weight; bias?: Weight; rope: Weight; positions: Rows; q: Rows } & Partial<Omit<HeadNorms, 'kNorm'>> &
     Fp8Activations): void {
-    this.#op('q_rope', o, { ...epsIf(eps), ...fp8(fp8Activations) });
+    this.op('q_rope', o, { ...epsIf(eps), ...fp8(fp8Activations) });
   }
 
   swiftkv_project({
@@ -194,19 +200,19 @@ export class ProgramBuilder {
     /** The normalised rows are bf16 where the weights are FP8; other weights decide it themselves. */
     bf16Activations?: boolean;
   } & Fp8Activations): void {
-    this.#op('swiftkv_project', o, { eps, ...fp8(fp8Activations), ...(bf16Activations ? { bf16Activations } : {}) });
+    this.op('swiftkv_project', o, { eps, ...fp8(fp8Activations), ...(bf16Activations ? { bf16Activations } : {}) });
   }
 
   attention({ scale, ...o }: { q: Rows; cache: Ref<'cache'>; o: Rows; scale: number } & RowsRefs): void {
-    this.#op('attention', o, { scale });
+    this.op('attention', o, { scale });
   }
 
   silu_mul(o: { gateUp: Rows; out: Rows }): void {
-    this.#op('silu_mul', o);
+    this.op('silu_mul', o);
   }
 
   gather_rows(o: { x: Rows; index: Rows; out: Rows }): void {
-    this.#op('gather_rows', o);
+    this.op('gather_rows', o);
   }
 
   sample(o: {
@@ -219,7 +225,7 @@ export class ProgramBuilder {
     maskRows: Rows;
     ids: Rows;
   }): void {
-    this.#op('sample', o);
+    this.op('sample', o);
   }
 
   /** Of some rows of the logits; `ids` are the chosen tokens of all of them. */
@@ -232,19 +238,19 @@ export class ProgramBuilder {
     topIds: Rows;
     topLogprobs: Rows;
   }): void {
-    this.#op('logprobs', o);
+    this.op('logprobs', o);
   }
 
   /** In every cache, block by block. */
   copy_blocks(o: { from: Rows; to: Rows; caches: Ref<'caches'> }): void {
-    this.#op('copy_blocks', o);
+    this.op('copy_blocks', o);
   }
 
   copy_rows(o: { in: Rows; out: Rows }): void {
-    this.#op('copy_rows', o);
+    this.op('copy_rows', o);
   }
 
-  #op(
+  protected op(
     op: string,
     operands: Readonly<Record<string, Ref<SymbolicTensor['kind']> | undefined>>,
     attrs: Record<string, number | boolean> = {},

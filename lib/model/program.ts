@@ -57,6 +57,8 @@ export interface Bindings {
   constants: ReadonlyMap<WeightKey, NativeTensor>;
   pool: NativeKVPool;
   samplers: NativeSamplerTable;
+  /** Programs of training only. */
+  states?: ReadonlyMap<string, { tensor: NativeTensor; offset: number }>;
 }
 
 /** What native code takes. */
@@ -74,7 +76,7 @@ export function describeProgram(
   };
 }
 
-function bind(tensor: SymbolicTensor, { constants, pool, samplers }: Bindings): ProgramTensor {
+function bind(tensor: SymbolicTensor, { constants, pool, samplers, states }: Bindings): ProgramTensor {
   switch (tensor.kind) {
     case 'constant': {
       const bound = constants.get(tensor.key);
@@ -85,6 +87,13 @@ function bind(tensor: SymbolicTensor, { constants, pool, samplers }: Bindings): 
     }
     case 'buffer':
       return { ...tensor, shape: [...tensor.shape] };
+    case 'state': {
+      const bound = states?.get(tensor.name);
+      if (bound === undefined) {
+        throw new SwiftKVError('ERR_INTERNAL', `The program writes ${tensor.name}, for which there is no memory`);
+      }
+      return { kind: 'state', ...bound, shape: [...tensor.shape] };
+    }
     case 'batch':
       return tensor;
     case 'cache':

@@ -245,6 +245,8 @@ export type BatchField = Exclude<keyof NativeBatch, 'capacity' | 'counts' | 'lay
 export type ProgramTensor =
   | { kind: 'constant'; tensor: NativeTensor }
   | { kind: 'buffer'; dtype: DType; shape: Dim[] }
+  /** What steps may write and what outlives them: elements from `offset` on in this shape; a packed tensor as a whole. */
+  | { kind: 'state'; tensor: NativeTensor; offset: number; shape: Dim[] }
   | { kind: 'batch'; field: BatchField }
   | { kind: 'cache'; cache: NativeCacheRef }
   | { kind: 'caches'; caches: NativeCacheRef[] }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <type_traits>
 
 #include "backends/cpu/attention_select.h"
 #include "backends/cpu/kernels.h"
@@ -9,6 +10,7 @@
 #include "backends/cpu/memory.h"
 #include "backends/cpu/pack.h"
 #include "backends/cpu/peak.h"
+#include "backends/cpu/train_kernels.h"
 #include "core/backend.h"
 #include "core/op_visit.h"
 
@@ -84,6 +86,39 @@ decltype(auto) visit_params(OpKind kind, const void* params, F&& f) {
   return visit_op(kind, [&](auto op) { return f(op, *static_cast<const typename decltype(op)::Params*>(params)); });
 }
 
+// ---- training: its ops are found in their own table ----
+
+struct TrainKernelOf {
+  const cpu::TrainKernels& k;
+
+  const cpu::TrainKernel<CastRowsParams>& operator()(Op<OpKind::cast_rows>) const { return k.cast_rows; }
+  const cpu::TrainKernel<RmsNormBackwardParams>& operator()(Op<OpKind::rms_norm_backward>) const {
+    return k.rms_norm_backward;
+  }
+  const cpu::TrainKernel<LinearBackwardParams>& operator()(Op<OpKind::linear_backward>) const {
+    return k.linear_backward;
+  }
+  const cpu::TrainKernel<AttentionBackwardParams>& operator()(Op<OpKind::attention_backward>) const {
+    return k.attention_backward;
+  }
+  const cpu::TrainKernel<RopeBackwardParams>& operator()(Op<OpKind::rope_backward>) const { return k.rope_backward; }
+  const cpu::TrainKernel<SiluMulBackwardParams>& operator()(Op<OpKind::silu_mul_backward>) const {
+    return k.silu_mul_backward;
+  }
+  const cpu::TrainKernel<DistillHeadParams>& operator()(Op<OpKind::distill_head>) const { return k.distill_head; }
+  const cpu::TrainKernel<CrossEntropyHeadParams>& operator()(Op<OpKind::cross_entropy_head>) const {
+    return k.cross_entropy_head;
+  }
+  const cpu::TrainKernel<MseParams>& operator()(Op<OpKind::mse>) const { return k.mse; }
+  const cpu::TrainKernel<EmbedBackwardParams>& operator()(Op<OpKind::embed_backward>) const { return k.embed_backward; }
+  const cpu::TrainKernel<SumSquaresParams>& operator()(Op<OpKind::sum_squares>) const { return k.sum_squares; }
+  const cpu::TrainKernel<AdamwParams>& operator()(Op<OpKind::adamw>) const { return k.adamw; }
+  const cpu::TrainKernel<PackWeightParams>& operator()(Op<OpKind::pack_weight>) const { return k.pack_weight; }
+};
+
+template <class AnyOp>
+concept TrainOp = std::is_invocable_v<TrainKernelOf, AnyOp>;
+
 // ---- scratch: what a level's kernel asks for, nothing for ops without a scratch function ----
 
 struct ScratchBytes {
@@ -109,6 +144,10 @@ struct ScratchBytes {
   }
   size_t operator()(Op<OpKind::sample>, const SampleParams& p) const { return ask(k.sample_scratch, p); }
   size_t operator()(Op<OpKind::logprobs>, const LogprobsParams& p) const { return ask(k.logprobs_scratch, p); }
+  template <TrainOp AnyOp, class Params>
+  size_t operator()(AnyOp op, const Params& p) const {
+    return ask(TrainKernelOf{k.train()}(op).scratch, p);
+  }
   template <class AnyOp, class Params>
   size_t operator()(AnyOp, const Params&) const {
     return 0;
@@ -169,6 +208,12 @@ struct Run {
   Status operator()(Op<OpKind::quantize_rows>, const QuantizeRowsParams& p) const { return k.quantize_rows(p, c); }
   Status operator()(Op<OpKind::rope_table>, const RopeTableParams& p) const { return k.rope_table(p, c); }
   Status operator()(Op<OpKind::copy_rows>, const CopyRowsParams& p) const { return k.copy_rows(p, c); }
+  template <TrainOp AnyOp, class Params>
+  Status operator()(AnyOp op, const Params& p) const {
+    const auto& kernel = TrainKernelOf{k.train()}(op);
+    if (kernel.run == nullptr) return fail(Code::unsupported, "this op of training has no kernel yet");
+    return kernel.run(p, c);
+  }
 };
 
 Status run(Device* device, OpKind kind, const void* params, const OpContext* context) {

@@ -39,6 +39,8 @@ struct PeakLoops {
   void (*read)(const std::byte* data, size_t bytes);  // every byte once; data is 64-byte aligned
 };
 
+struct TrainKernels;  // train_kernels.h
+
 // One table per ISA level. Kernels trust their params (the registry has checked them); a Status is for what only the
 // data can show. scratch_* answer for the given params (capacity rows) and thread count; null means none.
 struct Kernels {
@@ -71,6 +73,7 @@ struct Kernels {
   size_t (*logprobs_scratch)(const LogprobsParams&, int threads);
 
   const PeakLoops* peak;
+  const TrainKernels& (*train)();
 };
 
 const Kernels& scalar_kernels();

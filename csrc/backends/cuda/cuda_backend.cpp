@@ -164,6 +164,11 @@ struct Run {
   Status operator()(Op<OpKind::quantize_rows>, const QuantizeRowsParams& p) const { return quantize_rows(p, c); }
   Status operator()(Op<OpKind::rope_table>, const RopeTableParams& p) const { return rope_table(p, c); }
   Status operator()(Op<OpKind::copy_rows>, const CopyRowsParams& p) const { return copy_rows(p, c); }
+  template <OpKind K, class Params>
+  Status operator()(Op<K>, const Params&) const {
+    return fail(Code::unsupported, "op %d is of training, which runs on the cpu: open a device of the cpu backend",
+                static_cast<int>(K));
+  }
 };
 
 Status run(Device* device, OpKind kind, const void* params, const OpContext* context) {

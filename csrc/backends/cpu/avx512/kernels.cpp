@@ -1,5 +1,6 @@
 // The AVX-512 + bf16 level's table.
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/train_kernels.h"
 
 #include "backends/cpu/avx512/ops.h"
 #include "backends/cpu/scalar/ops.h"
@@ -35,6 +36,7 @@ const Kernels& avx512_kernels() {
       .sample_scratch = avx512::sample_scratch,
       .logprobs_scratch = nullptr,
       .peak = &avx512::kPeakLoops,
+      .train = scalar_train_kernels,
   };
   return table;
 }

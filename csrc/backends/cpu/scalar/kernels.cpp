@@ -1,5 +1,6 @@
 // The scalar level's table.
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/train_kernels.h"
 
 #include "backends/cpu/scalar/ops.h"
 
@@ -34,6 +35,7 @@ const Kernels& scalar_kernels() {
       .sample_scratch = scalar::sample_scratch,
       .logprobs_scratch = nullptr,
       .peak = &scalar::kPeakLoops,
+      .train = scalar_train_kernels,
   };
   return table;
 }

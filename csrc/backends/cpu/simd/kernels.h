@@ -13,6 +13,7 @@
 #include "backends/cpu/simd/sample.h"
 #include "backends/cpu/simd/silu_mul.h"
 #include "backends/cpu/simd/swiftkv_project.h"
+#include "backends/cpu/train_kernels.h"
 
 namespace swiftkv::cpu::simd {
 
@@ -45,6 +46,7 @@ static constexpr Kernels kKernels{
     .sample_scratch = sample_scratch<V>,
     .logprobs_scratch = nullptr,
     .peak = &kPeakLoops<V>,
+    .train = scalar_train_kernels,
 };
 
 }  // namespace swiftkv::cpu::simd

@@ -1,6 +1,7 @@
 // Every op, in the order in which a step runs them.
 
 import type { OpName } from '../../../kernels/op-signatures.ts';
+import type { TrainOpSignatures } from '../../../kernels/train-op-signatures.ts';
 import type { CaseOptions, KernelGroup, KernelShape } from '../kernel-case.ts';
 import { attentionDecode, attentionPrefill } from './attention.ts';
 import { logprobs, sample } from './logits.ts';
@@ -8,8 +9,8 @@ import { copyBlocks, kvDequantize, kvQuantize } from './pages.ts';
 import { linear, qkvRopeCache, qRope, swiftkvProject } from './products.ts';
 import { copyRows, embed, gatherRows, quantizeRows, rmsNorm, ropeTable, siluMul } from './rows.ts';
 
-/** `attention` only sends rows to the other two. */
-export type BenchedOp = Exclude<OpName, 'attention'>;
+/** `attention` only sends rows to the other two; ops of training are no part of a step. */
+export type BenchedOp = Exclude<OpName, 'attention' | keyof TrainOpSignatures>;
 
 export const kernelGroups: Readonly<Record<BenchedOp, (c: KernelShape, o: CaseOptions) => KernelGroup[]>> = {
   embed,
