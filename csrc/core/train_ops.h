@@ -135,7 +135,8 @@ struct SumSquaresParams {
 inline constexpr int kAdamwHyper = 8;
 
 // g = grad min(1, clip / sqrt(squares)); m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
-// x -= lr decay x, then x -= lr (m / c1) / (sqrt(v / c2) + eps); grad = 0.
+// x -= lr decay x, then x -= lr (m / c1) / (sqrt(v / c2) + eps); grad = 0. Where squares is NaN or infinite, m, v and x
+// stay as they are: a step that went wrong is lost, not the model.
 struct AdamwParams {
   int64_t rows;
   const float* hyper;    // [kAdamwHyper]
