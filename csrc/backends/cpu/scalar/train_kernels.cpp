@@ -9,11 +9,15 @@ const TrainKernels& scalar_train_kernels() {
   static constexpr TrainKernels table{
       .cast_rows = {scalar::cast_rows},
       .rms_norm_backward = {scalar::rms_norm_backward, scalar::rms_norm_backward_scratch},
+      .linear_backward = {scalar::linear_backward},
       .silu_mul_backward = {scalar::silu_mul_backward},
+      .distill_head = {scalar::distill_head, scalar::distill_head_scratch},
+      .cross_entropy_head = {scalar::cross_entropy_head, scalar::cross_entropy_head_scratch},
       .mse = {scalar::mse},
       .embed_backward = {scalar::embed_backward},
       .sum_squares = {scalar::sum_squares, scalar::sum_squares_scratch},
       .adamw = {scalar::adamw},
+      .pack_weight = {scalar::pack_weight},
   };
   return table;
 }

@@ -7,13 +7,19 @@ namespace swiftkv::cpu::scalar {
 
 Status cast_rows(const CastRowsParams&, const Context&);
 Status rms_norm_backward(const RmsNormBackwardParams&, const Context&);
+Status linear_backward(const LinearBackwardParams&, const Context&);
 Status silu_mul_backward(const SiluMulBackwardParams&, const Context&);
+Status distill_head(const DistillHeadParams&, const Context&);
+Status cross_entropy_head(const CrossEntropyHeadParams&, const Context&);
 Status mse(const MseParams&, const Context&);
 Status embed_backward(const EmbedBackwardParams&, const Context&);
 Status sum_squares(const SumSquaresParams&, const Context&);
 Status adamw(const AdamwParams&, const Context&);
+Status pack_weight(const PackWeightParams&, const Context&);
 
 size_t rms_norm_backward_scratch(const RmsNormBackwardParams&, int threads);
+size_t distill_head_scratch(const DistillHeadParams&, int threads);
+size_t cross_entropy_head_scratch(const CrossEntropyHeadParams&, int threads);
 size_t sum_squares_scratch(const SumSquaresParams&, int threads);
 
 }  // namespace swiftkv::cpu::scalar
