@@ -5,7 +5,7 @@
 
 namespace swiftkv::cpu {
 
-constexpr int64_t piece_count(int64_t total, int64_t size) {
+static constexpr int64_t piece_count(int64_t total, int64_t size) {
   return (total + size - 1) / size;
 }
 
@@ -13,7 +13,7 @@ struct Piece {
   int64_t begin, end;
 };
 
-constexpr Piece piece_of(int64_t index, int64_t size, int64_t total) {
+static constexpr Piece piece_of(int64_t index, int64_t size, int64_t total) {
   const int64_t begin = index * size;
   return {begin, total - begin < size ? total : begin + size};
 }

@@ -30,5 +30,18 @@ struct TrainKernels {
 };
 
 const TrainKernels& scalar_train_kernels();
+// Only where the build has the level.
+namespace avx2 {
+const TrainKernels& train_kernels();
+}
+namespace avx512 {
+const TrainKernels& train_kernels();
+}
+namespace neon {
+const TrainKernels& train_kernels();
+}
+namespace neon_bf16 {
+const TrainKernels& train_kernels();
+}
 
 }  // namespace swiftkv::cpu

@@ -6,7 +6,7 @@
 namespace swiftkv::cpu {
 
 const Kernels& avx2_kernels() {
-  return simd::kKernels<avx2::Vec>;
+  return simd::kKernels<avx2::Vec, avx2::train_kernels>;
 }
 
 }  // namespace swiftkv::cpu

@@ -16,6 +16,7 @@ struct Vec : simd::Lanes<8> {
 
   static inline F32 fmadd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
   static inline F64 fmadd(F64 a, F64 b, F64 c) { return _mm256_fmadd_pd(a, b, c); }
+  static inline F32 sqrt(F32 v) { return _mm256_sqrt_ps(v); }
 
   static inline U32 widen(U16 v) { return reinterpret_cast<U32>(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(v))); }
   static inline U32 widen(U8 v) {

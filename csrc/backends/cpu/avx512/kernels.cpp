@@ -36,7 +36,7 @@ const Kernels& avx512_kernels() {
       .sample_scratch = avx512::sample_scratch,
       .logprobs_scratch = nullptr,
       .peak = &avx512::kPeakLoops,
-      .train = scalar_train_kernels,
+      .train = avx512::train_kernels,
   };
   return table;
 }

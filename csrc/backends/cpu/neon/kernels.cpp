@@ -6,7 +6,7 @@
 namespace swiftkv::cpu {
 
 const Kernels& neon_kernels() {
-  return simd::kKernels<neon::Vec>;
+  return simd::kKernels<neon::Vec, neon::train_kernels>;
 }
 
 }  // namespace swiftkv::cpu

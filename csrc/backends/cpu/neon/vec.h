@@ -16,6 +16,7 @@ struct Vec : simd::Lanes<4> {
 
   static inline F32 fmadd(F32 a, F32 b, F32 c) { return vfmaq_f32(c, a, b); }
   static inline F64 fmadd(F64 a, F64 b, F64 c) { return vfmaq_f64(c, a, b); }
+  static inline F32 sqrt(F32 v) { return vsqrtq_f32(v); }
 
   static inline U32 widen(U16 v) { return reinterpret_cast<U32>(vmovl_u16(reinterpret_cast<uint16x4_t>(v))); }
   static inline U32 widen(U8 v) {

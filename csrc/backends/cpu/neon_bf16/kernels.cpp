@@ -6,7 +6,7 @@
 namespace swiftkv::cpu {
 
 const Kernels& neon_bf16_kernels() {
-  return simd::kKernels<neon_bf16::Vec>;
+  return simd::kKernels<neon_bf16::Vec, neon_bf16::train_kernels>;
 }
 
 }  // namespace swiftkv::cpu

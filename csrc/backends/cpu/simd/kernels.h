@@ -17,7 +17,7 @@
 
 namespace swiftkv::cpu::simd {
 
-template <class V>
+template <class V, const TrainKernels& (*Train)()>
 static constexpr Kernels kKernels{
     .embed = scalar::embed,  // a row per token: waits for memory
     .rms_norm = rms_norm<V>,
@@ -46,7 +46,7 @@ static constexpr Kernels kKernels{
     .sample_scratch = sample_scratch<V>,
     .logprobs_scratch = nullptr,
     .peak = &kPeakLoops<V>,
-    .train = scalar_train_kernels,
+    .train = Train,
 };
 
 }  // namespace swiftkv::cpu::simd

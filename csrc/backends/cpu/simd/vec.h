@@ -8,6 +8,7 @@
 //   kAccumulators                    vectors of sums that a product may keep in registers
 //   Bf16Dot                          how it multiplies bf16 panels (product.h)
 //   F32 fmadd(F32 a, F32 b, F32 c)   a * b + c, rounded once; the same for F64
+//   F32 sqrt(F32)
 //   U32 widen(U16), U32 widen(U8)
 //   Int8Sums add_products(Int8Sums, S8 w, S8 a), I32 total(Int8Sums)   sums of w * a over the four bytes of each lane;
 //   a
