@@ -10,6 +10,8 @@ const TrainKernels& scalar_train_kernels() {
       .cast_rows = {scalar::cast_rows},
       .rms_norm_backward = {scalar::rms_norm_backward, scalar::rms_norm_backward_scratch},
       .linear_backward = {scalar::linear_backward},
+      .attention_backward = {scalar::attention_backward, scalar::attention_backward_scratch},
+      .rope_backward = {scalar::rope_backward},
       .silu_mul_backward = {scalar::silu_mul_backward},
       .distill_head = {scalar::distill_head, scalar::distill_head_scratch},
       .cross_entropy_head = {scalar::cross_entropy_head, scalar::cross_entropy_head_scratch},

@@ -8,6 +8,8 @@ namespace swiftkv::cpu::scalar {
 Status cast_rows(const CastRowsParams&, const Context&);
 Status rms_norm_backward(const RmsNormBackwardParams&, const Context&);
 Status linear_backward(const LinearBackwardParams&, const Context&);
+Status attention_backward(const AttentionBackwardParams&, const Context&);
+Status rope_backward(const RopeBackwardParams&, const Context&);
 Status silu_mul_backward(const SiluMulBackwardParams&, const Context&);
 Status distill_head(const DistillHeadParams&, const Context&);
 Status cross_entropy_head(const CrossEntropyHeadParams&, const Context&);
@@ -21,5 +23,6 @@ size_t rms_norm_backward_scratch(const RmsNormBackwardParams&, int threads);
 size_t distill_head_scratch(const DistillHeadParams&, int threads);
 size_t cross_entropy_head_scratch(const CrossEntropyHeadParams&, int threads);
 size_t sum_squares_scratch(const SumSquaresParams&, int threads);
+size_t attention_backward_scratch(const AttentionBackwardParams&, int threads);
 
 }  // namespace swiftkv::cpu::scalar
