@@ -16,7 +16,7 @@ export const errorCodes = {
   ERR_ABORTED: 'the work was stopped by a signal, a break or dispose',
   ERR_DRAINING: 'the engine ends what it has and takes no new requests',
   ERR_DISPOSED: 'the engine or native object has been disposed of',
-  ERR_NUMERIC: 'the model produced NaN or infinite logits for this request',
+  ERR_NUMERIC: 'the model produced NaN or infinite numbers: logits of this request, or a loss in training',
   ERR_NO_TOKEN_ALLOWED: 'masks, biases and minTokens of the request leave no token to choose',
   ERR_IO: 'reading or writing a file failed',
   ERR_NATIVE_LOAD: 'the native addon could not be loaded',

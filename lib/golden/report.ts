@@ -6,6 +6,7 @@ import type { ComputeDType } from '../model/forward.ts';
 import { native } from '../native/load.ts';
 import { checkCase } from './checks.ts';
 import { type Comparison, compareBits } from './compare.ts';
+import { checkDistill } from './distill.ts';
 import { listFolder, readCase, readTensors } from './format.ts';
 import { optionsOf, placesOf } from './places.ts';
 
@@ -42,6 +43,16 @@ export async function checkModel(dir: string, name: string, dtype: ComputeDType,
     first ??= result.logits;
   }
   return { name, setting: `${dtype} ${place}`, comparisons };
+}
+
+/** Distillation in f32 at one place, with and without recomputation. It runs on the cpu only. */
+export async function checkDistillation(dir: string, name: string, place: string): Promise<CaseReport> {
+  const comparisons: Comparison[] = [];
+  for (const recompute of [false, true]) {
+    const results = await checkDistill(dir, name, { place, threads: recompute ? 2 : 1, recompute });
+    comparisons.push(...results.map((c) => ({ ...c, what: `${c.what}${recompute ? ', recomputed' : ''}` })));
+  }
+  return { name: `${name}.distill`, setting: `f32 ${place}`, comparisons };
 }
 
 /** The exact conversions of fp8_e4m3. */
@@ -94,7 +105,7 @@ export async function checkFolder(
   }
   if (folder.fp8Table !== null && wanted('fp8_e4m3')) add(await checkFp8Table(folder.fp8Table));
   for (const name of folder.distill.filter(wanted)) {
-    report.notSupported.push({ name: `${name}.distill`, reason: 'training is not part of this version' });
+    for (const place of placesOf(devices)) add(await checkDistillation(dir, name, place));
   }
   for (const name of folder.init.filter(wanted)) {
     report.notSupported.push({ name, reason: 'initialisation of SwiftKV weights is not part of this version' });

@@ -14,7 +14,7 @@ import type { ProgramBuilder, Ref, RowsRefs } from './program-builder.ts';
 import { decoderWeights } from './weights.ts';
 
 /** One half of the model: its rows, and the buffers that its layers share. */
-interface Half {
+export interface Half {
   axis: 'T' | 'S';
   rows: RowsRefs;
   a: Ref<'buffer'>; // [rows, d] normalised input of a matrix product
@@ -26,11 +26,11 @@ interface Half {
   ff: Ref<'buffer'>; // [rows, ff]
 }
 
+type LayerOptions = Pick<ForwardOptions, 'config' | 'dtype' | 'fp8Activations'>;
+
 const forward: Forward = (b, m) => {
-  const { config: c, fp8Activations } = m;
+  const { config: c } = m;
   const n = c.numKvLayers;
-  const rope = b.constant('rope');
-  const slots = b.batch('slotsT');
   const caches = numDistinctCaches(c);
 
   // What forks need of others' blocks, before any row of the step writes.
@@ -38,72 +38,19 @@ const forward: Forward = (b, m) => {
 
   // Early layers, all rows.
   const all = half(b, m, 'T');
-  const xT = b.buffer('f32', ['T', c.hiddenSize]);
-  b.embed({ ids: b.batch('ids'), table: b.constant(c.tieWordEmbeddings ? 'head' : 'embed'), x: xT });
-  for (let l = 0; l < n; l++) {
-    b.layer(l, 'T');
-    b.tap(`hidden.${l}`, xT);
-    b.rms_norm({ x: xT, w: b.constant(`layers.${l}.input_norm`), out: all.a, eps: c.rmsNormEps });
-    b.qkv_rope_cache({
-      a: all.a,
-      w: b.constant(`layers.${l}.qkv`),
-      ...biasIf(b, c.bias.q || c.bias.k || c.bias.v, `layers.${l}.qkv_bias`),
-      ...(c.qkNorm && {
-        qNorm: b.constant(`layers.${l}.q_norm`),
-        kNorm: b.constant(`layers.${l}.k_norm`),
-        eps: c.rmsNormEps,
-      }),
-      rope,
-      positions: all.rows.positions,
-      slots,
-      q: all.q,
-      cache: b.cache(l),
-      numHeads: c.numHeads,
-      fp8Activations,
-    });
-    attentionAndMlp(b, m, all, l, xT);
-  }
+  const xT = embedRows(b, m);
+  for (let l = 0; l < n; l++) ordinaryLayer(b, m, all, l, xT, b.cache(l));
   b.tap(`hidden.${n}`, xT);
 
   // The boundary: keys and values of every later layer, from the stream of all rows.
-  if (n < c.numLayers) {
-    b.swiftkv_project({
-      x: xT,
-      norm: b.constant('norm_swiftkv'),
-      w: b.constant('kv_swiftkv'),
-      ...biasIf(b, c.bias.k || c.bias.v, 'kv_swiftkv_bias'),
-      ...(c.qkNorm && { kNorm: b.constant('k_norm_swiftkv') }),
-      rope,
-      positions: all.rows.positions,
-      slots,
-      caches: b.caches(n, caches - n),
-      eps: c.rmsNormEps,
-      fp8Activations,
-      bf16Activations: m.dtype === 'bf16',
-    });
-  }
+  if (n < c.numLayers) projectLaterCaches(b, m, xT, b.caches(n, caches - n));
   const xS = b.buffer('f32', ['S', c.hiddenSize]);
   b.gather_rows({ x: xT, index: b.batch('survivors'), out: xS });
 
   // Later layers, surviving rows: queries only.
   if (n < c.numLayers) {
     const surviving = half(b, m, 'S');
-    for (let l = n; l < c.numLayers; l++) {
-      b.layer(l, 'S');
-      if (l > n) b.tap(`hidden.${l}`, xS);
-      b.rms_norm({ x: xS, w: b.constant(`layers.${l}.input_norm`), out: surviving.a, eps: c.rmsNormEps });
-      b.q_rope({
-        a: surviving.a,
-        w: b.constant(`layers.${l}.q`),
-        ...biasIf(b, c.bias.q, `layers.${l}.q_bias`),
-        ...(c.qkNorm && { qNorm: b.constant(`layers.${l}.q_norm`), eps: c.rmsNormEps }),
-        rope,
-        positions: surviving.rows.positions,
-        q: surviving.q,
-        fp8Activations,
-      });
-      attentionAndMlp(b, m, surviving, l, xS);
-    }
+    for (let l = n; l < c.numLayers; l++) laterLayer(b, m, surviving, l, xS, b.cache(cacheOfLayer(c, l)));
     b.tap(`hidden.${c.numLayers}`, xS);
   }
 
@@ -112,38 +59,140 @@ const forward: Forward = (b, m) => {
   const a = b.buffer(m.dtype, ['R', c.hiddenSize]);
   const logits = b.buffer('f32', ['R', c.vocabSize]);
   b.gather_rows({ x: xS, index: b.batch('logitRows'), out: xR });
-  b.rms_norm({ x: xR, w: b.constant('norm'), out: a, eps: c.rmsNormEps });
+  finalNorm(b, m, xR, a);
   b.tap('norm', a);
   b.linear({ a, w: b.constant('head'), y: logits });
   b.output('logits', logits);
-  if (m.sample) {
-    b.sample({
-      logits,
-      samplers: b.samplers(),
-      slots: b.batch('samplerSlots'),
-      outputPositions: b.batch('outputPositions'),
-      forcedIds: b.batch('forcedIds'),
-      bitmask: b.batch('masks'),
-      maskRows: b.batch('maskRows'),
-      ids: b.batch('sampledIds'),
-    });
-    b.logprobs({
-      logits,
-      ids: b.batch('sampledIds'),
-      rows: b.batch('logprobRows'),
-      chosen: b.batch('chosenLogprobs'),
-      rank: b.batch('ranks'),
-      topIds: b.batch('topIds'),
-      topLogprobs: b.batch('topLogprobs'),
-    });
-  }
+  if (m.sample) sampleRows(b, logits);
 };
 
-/** From a layer's queries to its output: x += o(attention), x += down(silu(gate) * up). */
-function attentionAndMlp(b: ProgramBuilder, m: ForwardOptions, half: Half, l: number, x: Ref<'buffer'>): void {
+/** The residual stream that enters the first layer: [T, d]. */
+export function embedRows(b: ProgramBuilder, { config: c }: LayerOptions): Ref<'buffer'> {
+  const x = b.buffer('f32', ['T', c.hiddenSize]);
+  b.embed({ ids: b.batch('ids'), table: b.constant(c.tieWordEmbeddings ? 'head' : 'embed'), x });
+  return x;
+}
+
+/** A layer with keys and values of its own, which it writes to `cache`. */
+export function ordinaryLayer(
+  b: ProgramBuilder,
+  m: LayerOptions,
+  half: Half,
+  l: number,
+  x: Ref<'buffer'>,
+  cache: Ref<'cache'>,
+): void {
   const { config: c, fp8Activations } = m;
+  b.layer(l, half.axis);
+  b.tap(`hidden.${l}`, x);
+  b.rms_norm({ x, w: b.constant(`layers.${l}.input_norm`), out: half.a, eps: c.rmsNormEps });
+  b.qkv_rope_cache({
+    a: half.a,
+    w: b.constant(`layers.${l}.qkv`),
+    ...biasIf(b, c.bias.q || c.bias.k || c.bias.v, `layers.${l}.qkv_bias`),
+    ...(c.qkNorm && {
+      qNorm: b.constant(`layers.${l}.q_norm`),
+      kNorm: b.constant(`layers.${l}.k_norm`),
+      eps: c.rmsNormEps,
+    }),
+    rope: b.constant('rope'),
+    positions: half.rows.positions,
+    slots: b.batch('slotsT'),
+    q: half.q,
+    cache,
+    numHeads: c.numHeads,
+    fp8Activations,
+  });
+  attentionAndMlp(b, m, half, l, x, cache);
+}
+
+/** Keys and values of every later layer, from the stream that enters the first of them. */
+export function projectLaterCaches(
+  b: ProgramBuilder,
+  { config: c, dtype, fp8Activations }: LayerOptions,
+  x: Ref<'buffer'>,
+  caches: Ref<'caches'>,
+): void {
+  b.swiftkv_project({
+    x,
+    norm: b.constant('norm_swiftkv'),
+    w: b.constant('kv_swiftkv'),
+    ...biasIf(b, c.bias.k || c.bias.v, 'kv_swiftkv_bias'),
+    ...(c.qkNorm && { kNorm: b.constant('k_norm_swiftkv') }),
+    rope: b.constant('rope'),
+    positions: b.batch('positionsT'),
+    slots: b.batch('slotsT'),
+    caches,
+    eps: c.rmsNormEps,
+    fp8Activations,
+    bf16Activations: dtype === 'bf16',
+  });
+}
+
+/** A layer that has queries only and reads the cache of its group. */
+export function laterLayer(
+  b: ProgramBuilder,
+  m: LayerOptions,
+  half: Half,
+  l: number,
+  x: Ref<'buffer'>,
+  cache: Ref<'cache'>,
+): void {
+  const { config: c, fp8Activations } = m;
+  b.layer(l, half.axis);
+  if (l > c.numKvLayers) b.tap(`hidden.${l}`, x);
+  b.rms_norm({ x, w: b.constant(`layers.${l}.input_norm`), out: half.a, eps: c.rmsNormEps });
+  b.q_rope({
+    a: half.a,
+    w: b.constant(`layers.${l}.q`),
+    ...biasIf(b, c.bias.q, `layers.${l}.q_bias`),
+    ...(c.qkNorm && { qNorm: b.constant(`layers.${l}.q_norm`), eps: c.rmsNormEps }),
+    rope: b.constant('rope'),
+    positions: half.rows.positions,
+    q: half.q,
+    fp8Activations,
+  });
+  attentionAndMlp(b, m, half, l, x, cache);
+}
+
+/** The input of the head. */
+export function finalNorm(b: ProgramBuilder, { config: c }: LayerOptions, x: Ref<'buffer'>, out: Ref<'buffer'>): void {
+  b.rms_norm({ x, w: b.constant('norm'), out, eps: c.rmsNormEps });
+}
+
+function sampleRows(b: ProgramBuilder, logits: Ref<'buffer'>): void {
+  b.sample({
+    logits,
+    samplers: b.samplers(),
+    slots: b.batch('samplerSlots'),
+    outputPositions: b.batch('outputPositions'),
+    forcedIds: b.batch('forcedIds'),
+    bitmask: b.batch('masks'),
+    maskRows: b.batch('maskRows'),
+    ids: b.batch('sampledIds'),
+  });
+  b.logprobs({
+    logits,
+    ids: b.batch('sampledIds'),
+    rows: b.batch('logprobRows'),
+    chosen: b.batch('chosenLogprobs'),
+    rank: b.batch('ranks'),
+    topIds: b.batch('topIds'),
+    topLogprobs: b.batch('topLogprobs'),
+  });
+}
+
+/** From a layer's queries to its output: x += o(attention), x += down(silu(gate) * up). */
+function attentionAndMlp(
+  b: ProgramBuilder,
+  { config: c, fp8Activations }: LayerOptions,
+  half: Half,
+  l: number,
+  x: Ref<'buffer'>,
+  cache: Ref<'cache'>,
+): void {
   const { a, q, o, gateUp, ff } = half;
-  b.attention({ q, cache: b.cache(cacheOfLayer(c, l)), ...half.rows, o, scale: 1 / Math.sqrt(c.headDim) });
+  b.attention({ q, cache, ...half.rows, o, scale: 1 / Math.sqrt(c.headDim) });
   b.linear({
     a: o,
     w: b.constant(`layers.${l}.o`),
@@ -171,7 +220,8 @@ function attentionAndMlp(b: ProgramBuilder, m: ForwardOptions, half: Half, l: nu
   });
 }
 
-function half(b: ProgramBuilder, { config: c, dtype }: ForwardOptions, axis: 'T' | 'S'): Half {
+/** Rows of an axis, and buffers for its layers. */
+export function half(b: ProgramBuilder, { config: c, dtype }: LayerOptions, axis: 'T' | 'S'): Half {
   return {
     axis,
     rows: {

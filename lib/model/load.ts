@@ -4,11 +4,11 @@ import type { JsonObject } from '../checkpoint/json.ts';
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
 import { type DeviceName, type OpenedBackend, openBackend, parseDevice } from '../kernels/backend.ts';
 import { availableMemory } from '../machine/memory.ts';
-import type { NativeBinding, NativeDevice } from '../native/binding.ts';
+import type { NativeBinding, NativeDevice, NativeTensor } from '../native/binding.ts';
 import { native } from '../native/load.ts';
 import { abortError } from './abort.ts';
 import { architectures } from './architectures.ts';
-import { numDistinctCaches } from './config.ts';
+import { type ModelConfig, numDistinctCaches } from './config.ts';
 import { resolveModel } from './embedded.ts';
 import { blockTokens, cacheSpecs, kvBytesPerToken } from './kv-cache.ts';
 import { allocateWeights, readWeights, type WeightProgress, type Weights } from './load-weights.ts';
@@ -169,11 +169,17 @@ async function makeWeights(
   return weights;
 }
 
-async function makeRopeTable(binding: NativeBinding, device: NativeDevice, model: ModelSource, positions: number) {
-  const { headDim } = model.config;
+/** [positions, headDim] f32. */
+export async function makeRopeTable(
+  binding: NativeBinding,
+  device: NativeDevice,
+  { config }: { config: ModelConfig },
+  positions: number,
+): Promise<NativeTensor> {
+  const { headDim } = config;
   const invFreq = binding.tensor(device, 'f32', [headDim / 2], 'row_major');
   const table = binding.tensor(device, 'f32', [positions, headDim], 'row_major', 'ropeTable');
-  invFreq.writeFloats(inverseFrequencies(model.config));
+  invFreq.writeFloats(inverseFrequencies(config));
   await device.run('rope_table', { invFreq, table }, {});
   invFreq.dispose();
   return table;

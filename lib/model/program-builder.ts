@@ -3,10 +3,10 @@
 
 import { SwiftKVError } from '../errors.ts';
 import type { BatchField, Dim, DType, ProgramLayerMark, ProgramOp } from '../native/binding.ts';
-import type { WeightKey } from './weights.ts';
+import type { TransposedKey, WeightKey } from './weights.ts';
 
 export type SymbolicTensor =
-  | { kind: 'constant'; key: WeightKey }
+  | { kind: 'constant'; key: WeightKey | TransposedKey }
   | { kind: 'buffer'; dtype: DType; shape: readonly Dim[] }
   | { kind: 'state'; name: string; shape: readonly Dim[] }
   | { kind: 'batch'; field: BatchField }
@@ -52,6 +52,9 @@ interface HeadNorms {
   eps: number;
 }
 
+/** Of one op, by name. */
+export type Operands = Readonly<Record<string, Ref<SymbolicTensor['kind']> | undefined>>;
+
 /** What attention needs to know of one half's rows. */
 export interface RowsRefs {
   positions: Rows;
@@ -74,7 +77,7 @@ export class ProgramBuilder {
   }
 
   /** A weight; the same key is the same tensor. */
-  constant(key: WeightKey): Ref<'constant'> {
+  constant(key: WeightKey | TransposedKey): Ref<'constant'> {
     return this.#once(`constant ${key}`, { kind: 'constant', key });
   }
 
@@ -250,13 +253,18 @@ export class ProgramBuilder {
     this.op('copy_rows', o);
   }
 
-  protected op(
-    op: string,
-    operands: Readonly<Record<string, Ref<SymbolicTensor['kind']> | undefined>>,
-    attrs: Record<string, number | boolean> = {},
-  ): void {
+  /** What a reference stands for. */
+  protected symbolic(ref: Ref<SymbolicTensor['kind']>): SymbolicTensor {
+    return this.#tensors[ref.index]!;
+  }
+
+  protected isTapped(name: string): boolean {
+    return this.#taps.has(name);
+  }
+
+  protected op(op: string, operands: Operands, attrs: Readonly<Record<string, number | boolean>> = {}): void {
     const indices = Object.entries(operands).flatMap(([name, ref]) => (ref ? [[name, ref.index] as const] : []));
-    this.#steps.push({ op, operands: Object.fromEntries(indices), attrs });
+    this.#steps.push({ op, operands: Object.fromEntries(indices), attrs: { ...attrs } });
   }
 
   #add<T extends SymbolicTensor>(tensor: T): Ref<T['kind']> {

@@ -14,7 +14,7 @@ import type {
 import type { Architecture } from './architecture.ts';
 import type { ForwardOptions } from './forward.ts';
 import { type Program, ProgramBuilder, type SymbolicTensor } from './program-builder.ts';
-import type { WeightKey } from './weights.ts';
+import type { TransposedKey, WeightKey } from './weights.ts';
 
 /** Of what buffers are made of; int8 and int4 exist as weight matrices only. */
 const elementBytes: Partial<Record<DType, number>> = { f32: 4, bf16: 2, f16: 2, fp8_e4m3: 1, i32: 4, u8: 1 };
@@ -54,7 +54,7 @@ function dimAtCapacity(dim: Dim, capacity: BatchCapacity): number {
 }
 
 export interface Bindings {
-  constants: ReadonlyMap<WeightKey, NativeTensor>;
+  constants: ReadonlyMap<WeightKey | TransposedKey, NativeTensor>;
   pool: NativeKVPool;
   samplers: NativeSamplerTable;
   /** Programs of training only. */

@@ -31,6 +31,9 @@ export type WeightKey =
   | 'k_norm_swiftkv'
   | `layers.${number}.${LayerWeight}`;
 
+/** A weight transposed, which training multiplies gradients with. */
+export type TransposedKey = `${WeightKey} transposed`;
+
 /** Rows of a target that come from one tensor; `name` null: zeros (a bias that this part does not have). */
 export interface WeightPart {
   name: string | null;

@@ -1,0 +1,434 @@
+// A model in training: its weights, the flat arrays of what is trained, and the programs that work on them.
+
+import { readRange } from '../checkpoint/files.ts';
+import type { CheckpointTensor } from '../checkpoint/safetensors.ts';
+import { SwiftKVError, toSwiftKVError } from '../errors.ts';
+import { openBackend } from '../kernels/backend.ts';
+import type { ModelConfig } from '../model/config.ts';
+import { resolveModel } from '../model/embedded.ts';
+import type { ComputeDType } from '../model/forward.ts';
+import { blockTokens } from '../model/kv-cache.ts';
+import { makeRopeTable } from '../model/load.ts';
+import { allocateWeights, readWeights } from '../model/load-weights.ts';
+import { openModel } from '../model/open-model.ts';
+import type { Bindings } from '../model/program.ts';
+import { StepProgram } from '../model/step-program.ts';
+import { planWeights } from '../model/weight-plan.ts';
+import { decoderWeights, type TransposedKey, type WeightKey } from '../model/weights.ts';
+import type {
+  BatchCapacity,
+  DType,
+  NativeBatch,
+  NativeBinding,
+  NativeDevice,
+  NativeTensor,
+} from '../native/binding.ts';
+import { native } from '../native/load.ts';
+import { distillWeights, isSwiftKVWeight, layOut, type Parameters, type TrainedWeight } from './parameters.ts';
+import { distillStep, type MicroStep, publishProgram, trainStep, updateProgram } from './programs.ts';
+
+export interface TrainingModelOptions {
+  /** `distill`: SwiftKV's own tensors, from the teacher in the same checkpoint. `train`: all parameters, from tokens. */
+  task: 'distill' | 'train';
+  dtype: ComputeDType;
+  /** Tokens of one micro-step, at most. */
+  maxRows: number;
+  /** Sequences of one micro-step, at most. */
+  maxSeqs: number;
+  /** Tokens of one sequence, at most. */
+  maxLength: number;
+  recompute: boolean;
+  /** Of distillation: softens both distributions. */
+  temperature?: number;
+  /** Of distillation: the layer whose inputs are compared, -2 being the last layer's; null: none. */
+  hiddenLossLayer?: number | null;
+  threads?: number | undefined;
+  /** ISA level of the kernels; default: the best. */
+  isa?: string | undefined;
+  signal?: AbortSignal | undefined;
+  /** Names of tensors to read back after a micro-step. */
+  taps?: Iterable<string>;
+}
+
+/** Rows of one micro-step: sequences one after the other. */
+export interface TrainingBatch {
+  /** [rows] */
+  ids: Int32Array;
+  /** [sequences + 1] first row of each, ascending from 0 to rows */
+  starts: Int32Array;
+  /** [rows] what the loss of each row counts */
+  weights: Float32Array;
+  /** [rows] what the distance of each row's hidden state counts, for each element; distillation only */
+  hiddenWeights?: Float32Array;
+}
+
+export interface MicroStepResult {
+  /** Sum over rows of weight times loss. */
+  logitsLoss: number;
+  hiddenLoss: number;
+  ms: number;
+}
+
+export interface UpdateOptions {
+  lr: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  /** Of matrices; vectors never decay. */
+  weightDecay: number;
+  /** Norm that the gradient is clipped to; Infinity: none. */
+  clip: number;
+}
+
+const flatArrays = ['parameters', 'gradients', 'm', 'v'] as const;
+export type FlatArray = (typeof flatArrays)[number];
+
+export class TrainingModel {
+  readonly config: ModelConfig;
+  readonly parameters: Parameters;
+  readonly device: NativeDevice;
+  readonly level: string;
+  readonly threads: number;
+  readonly options: TrainingModelOptions;
+  readonly #binding: NativeBinding;
+  readonly #tensors: Map<string, NativeTensor>;
+  readonly #batch: NativeBatch;
+  readonly #micro: StepProgram;
+  readonly #update: StepProgram;
+  readonly #publish: StepProgram;
+  /** Updates so far. */
+  updates = 0;
+  #disposed = false;
+
+  private constructor(parts: {
+    config: ModelConfig;
+    parameters: Parameters;
+    device: NativeDevice;
+    level: string;
+    threads: number;
+    options: TrainingModelOptions;
+    binding: NativeBinding;
+    tensors: Map<string, NativeTensor>;
+    batch: NativeBatch;
+    micro: StepProgram;
+    update: StepProgram;
+    publish: StepProgram;
+  }) {
+    this.config = parts.config;
+    this.parameters = parts.parameters;
+    this.device = parts.device;
+    this.level = parts.level;
+    this.threads = parts.threads;
+    this.options = parts.options;
+    this.#binding = parts.binding;
+    this.#tensors = parts.tensors;
+    this.#batch = parts.batch;
+    this.#micro = parts.micro;
+    this.#update = parts.update;
+    this.#publish = parts.publish;
+  }
+
+  /**
+   * @param source a folder or `embedded:NAME`; to distil, of a SwiftKV model that still has its teacher's projections
+   * @throws what opening a model throws; ERR_UNSUPPORTED: a family or weights that cannot be trained
+   */
+  static async open(source: string, options: TrainingModelOptions): Promise<TrainingModel> {
+    const { checkpoint, config } = await openModel(resolveModel(source));
+    const targets = [...(options.task === 'distill' ? distillWeights(config) : decoderWeights(config))];
+    const plan = planWeights(targets, checkpoint.tensors, options.dtype, checkpoint.dir);
+    if (plan.matrixDTypes.some((dtype) => dtype !== options.dtype)) {
+      throw new SwiftKVError(
+        'ERR_UNSUPPORTED',
+        `${checkpoint.dir}: training needs weights in 16 or 32 bits, but some are ${plan.matrixDTypes.join(' and ')}; ` +
+          'use the checkpoint that they were quantized from',
+      );
+    }
+    const parameters = layOut(targets, (key) => options.task === 'train' || isSwiftKVWeight(config, key));
+    const step = emitMicroStep(config, parameters.trained, options);
+    const binding = native();
+    const opened = openBackend(binding, { device: 'cpu', threads: options.threads, isa: options.isa });
+    const device = opened.native;
+    try {
+      const weights = await allocateWeights(binding, device, plan.tensors, options.signal);
+      await readWeights(binding, device, plan.segments, plan.sourceBytes, weights, { signal: options.signal });
+      const memory = new TrainingMemory(binding, device, config, parameters, options);
+      const tensors = memory.tensors;
+      for (const [key, tensor] of weights) tensors.set(key, tensor);
+      tensors.set('rope', await makeRopeTable(binding, device, { config }, options.maxLength));
+      for (const key of step.transposed) await memory.transpose(key);
+      await memory.readParameters(checkpoint.tensors);
+
+      const capacity = capacityOf(config, options);
+      const pool = binding.kvPool(device, Math.ceil(options.maxRows / blockTokens) + options.maxSeqs, [
+        ...Array.from({ length: step.numCaches }, () => ({
+          numKvHeads: config.numKvHeads,
+          headDim: config.headDim,
+          dtype: options.dtype,
+          scales: 'none' as const,
+        })),
+      ]);
+      const bindings: Bindings = {
+        constants: tensors as ReadonlyMap<WeightKey | TransposedKey, NativeTensor>,
+        pool,
+        samplers: binding.samplerTable(device, 1, config.vocabSize),
+        states: memory.states(step.transposed),
+      };
+      const { trained, decayed, total } = parameters;
+      const make = (name: string, program: MicroStep['program']) =>
+        new StepProgram(binding, device, name, program, capacity, bindings);
+      const model = new TrainingModel({
+        config,
+        parameters,
+        device,
+        level: opened.level,
+        threads: opened.threads,
+        options,
+        binding,
+        tensors,
+        batch: binding.batch(device, capacity),
+        micro: make(options.task, step.program),
+        update: make('update', updateProgram(trained, decayed, total, step.transposed)),
+        publish: make('publish', publishProgram(trained, step.transposed)),
+      });
+      await device.touch();
+      await model.publish();
+      return model;
+    } catch (error) {
+      device.close();
+      throw toSwiftKVError(error);
+    }
+  }
+
+  /** Forward, loss and gradients of some rows; the gradients are added to those of micro-steps before. */
+  async microStep(rows: TrainingBatch): Promise<MicroStepResult> {
+    this.#requireAlive();
+    const batch = this.#batch;
+    fillBatch(batch, rows, this.options);
+    this.#write('token weights', rows.weights);
+    if (rows.hiddenWeights !== undefined) this.#write('hidden weights', rows.hiddenWeights);
+    const { ms } = await this.#micro.run(batch);
+    const sum = (values: Float32Array) => values.reduce((total, value) => total + value, 0);
+    const hidden = this.options.task === 'distill' && this.options.hiddenLossLayer !== null;
+    return {
+      logitsLoss: sum(this.#micro.read('logits_loss', rows.ids.length)),
+      hiddenLoss: hidden ? sum(this.#micro.read('hidden_loss', rows.ids.length)) : 0,
+      ms,
+    };
+  }
+
+  /** One step of AdamW with the gradients that have been summed up, which are then 0. NaN changes nothing. */
+  async update(options: UpdateOptions): Promise<{ gradientNorm: number }> {
+    this.#requireAlive();
+    const { lr, beta1, beta2, eps, weightDecay, clip } = options;
+    const t = this.updates + 1;
+    const hyper = [lr, beta1, beta2, eps, weightDecay, 1 - beta1 ** t, 1 - beta2 ** t, clip];
+    this.#write('hyper decayed', Float32Array.from(hyper));
+    hyper[4] = 0;
+    this.#write('hyper kept', Float32Array.from(hyper));
+    this.#batch.counts.fill(0);
+    await this.#update.run(this.#batch);
+    const gradientNorm = Math.sqrt(this.#tensors.get('squares')!.readFloats()[0]!);
+    if (Number.isFinite(gradientNorm)) this.updates = t;
+    return { gradientNorm };
+  }
+
+  /** Makes what products read from the parameters, after they were written from outside. */
+  async publish(): Promise<void> {
+    this.#batch.counts.fill(0);
+    await this.#publish.run(this.#batch);
+  }
+
+  /** A flat array as it is now. */
+  read(name: FlatArray): Float32Array {
+    this.#requireAlive();
+    return this.#tensors.get(name)!.readFloats();
+  }
+
+  /** Replaces a flat array; after `parameters`, publish. */
+  write(name: FlatArray, values: Float32Array): void {
+    this.#requireAlive();
+    this.#tensors.get(name)!.writeFloats(values);
+  }
+
+  /** A tap's rows of the last micro-step. */
+  readTap(name: string, rows: number): Float32Array {
+    return this.#micro.read(name, rows);
+  }
+
+  /** Slices of a flat array by the names of the checkpoint's tensors. */
+  byName(values: Float32Array): Map<string, { values: Float32Array; shape: readonly number[] }> {
+    const parts = this.parameters.trained.flatMap((weight) => weight.parts);
+    return new Map(
+      parts.map(({ name, offset, length, shape }) => [
+        name,
+        { values: values.subarray(offset, offset + length), shape },
+      ]),
+    );
+  }
+
+  /** Stops the step in flight, which then rejects with ERR_ABORTED. */
+  cancel(): void {
+    if (!this.#disposed) this.#micro.cancel();
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await Promise.all([this.#micro.idle(), this.#update.idle(), this.#publish.idle()]);
+    this.device.close();
+    this.#batch.dispose();
+  }
+
+  #write(name: string, values: Float32Array): void {
+    this.#tensors.get(name)!.write(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  }
+
+  #requireAlive(): void {
+    if (this.#disposed) throw new SwiftKVError('ERR_DISPOSED', 'The model in training has been disposed of');
+  }
+}
+
+function emitMicroStep(config: ModelConfig, trained: readonly TrainedWeight[], o: TrainingModelOptions): MicroStep {
+  const { dtype, recompute, taps = [] } = o;
+  if (o.task === 'train') return trainStep({ config, dtype, trained, recompute, taps });
+  const { temperature = 2, hiddenLossLayer = -2 } = o;
+  // -1 is the output of the final norm, -2 the input of the last layer.
+  const hiddenLayer =
+    hiddenLossLayer === null || hiddenLossLayer >= 0 ? hiddenLossLayer : config.numLayers + 1 + hiddenLossLayer;
+  return distillStep({ config, dtype, trained, recompute, taps, temperature, hiddenLayer });
+}
+
+function capacityOf(config: ModelConfig, { maxRows, maxSeqs, maxLength }: TrainingModelOptions): BatchCapacity {
+  return {
+    maxRows,
+    maxSeqs,
+    maxLogitRows: 1,
+    maxBlocksPerSeq: Math.ceil(maxLength / blockTokens),
+    numLayers: config.numLayers,
+    vocabSize: config.vocabSize,
+    maxTopLogprobs: 1,
+    maxCopies: 1,
+  };
+}
+
+/** Every sequence from position 0 on, with blocks of its own. */
+function fillBatch(batch: NativeBatch, { ids, starts, weights }: TrainingBatch, o: TrainingModelOptions): void {
+  const sequences = starts.length - 1;
+  if (ids.length > o.maxRows || sequences > o.maxSeqs || weights.length !== ids.length) {
+    throw new SwiftKVError(
+      'ERR_INVALID_ARGUMENT',
+      `Expected at most ${o.maxRows} tokens in ${o.maxSeqs} sequences, each token with a weight, but received ` +
+        `${ids.length} tokens, ${sequences} sequences and ${weights.length} weights`,
+    );
+  }
+  const { maxBlocksPerSeq } = batch.capacity;
+  batch.ids.set(ids);
+  let block = 0;
+  for (let s = 0; s < sequences; s++) {
+    const start = starts[s]!;
+    const length = starts[s + 1]! - start;
+    if (length > o.maxLength) {
+      throw new SwiftKVError(
+        'ERR_INVALID_ARGUMENT',
+        `Expected sequences of at most ${o.maxLength} tokens but received ${length}`,
+      );
+    }
+    batch.queryStartT[s] = start;
+    batch.contextLenT[s] = length;
+    batch.tableRowT[s] = s;
+    for (let i = 0; i < length; i++) {
+      if (i % blockTokens === 0) batch.blockTables[s * maxBlocksPerSeq + i / blockTokens] = block++;
+      batch.positionsT[start + i] = i;
+      batch.slotsT[start + i] = (block - 1) * blockTokens + (i % blockTokens);
+    }
+  }
+  batch.queryStartT[sequences] = ids.length;
+  batch.counts.set([ids.length, 0, 0, sequences, 0, 0, 0]);
+}
+
+/** Memory of training beside weights: flat arrays, inputs of a step, transposes. */
+class TrainingMemory {
+  readonly tensors = new Map<string, NativeTensor>();
+  readonly #binding: NativeBinding;
+  readonly #device: NativeDevice;
+  readonly #parameters: Parameters;
+  readonly #dtype: ComputeDType;
+
+  constructor(
+    binding: NativeBinding,
+    device: NativeDevice,
+    config: ModelConfig,
+    parameters: Parameters,
+    { dtype, maxRows }: TrainingModelOptions,
+  ) {
+    this.#binding = binding;
+    this.#device = device;
+    this.#parameters = parameters;
+    this.#dtype = dtype;
+    const vector = (name: string, length: number) => this.#make(name, 'f32', [length]);
+    for (const name of flatArrays) vector(name, parameters.total);
+    vector('squares', 1);
+    vector('hyper decayed', 8);
+    vector('hyper kept', 8);
+    vector('token weights', maxRows);
+    vector('hidden weights', maxRows);
+    vector(`zeros of ${config.hiddenSize}`, maxRows * config.hiddenSize);
+  }
+
+  #make(name: string, dtype: DType, shape: number[], layout: 'row_major' | 'panels' = 'row_major'): NativeTensor {
+    const tensor = this.#binding.tensor(
+      this.#device,
+      dtype,
+      shape,
+      layout,
+      layout === 'panels' ? 'weights' : 'tensors',
+    );
+    this.tensors.set(name, tensor);
+    return tensor;
+  }
+
+  async transpose(key: WeightKey): Promise<void> {
+    const weight = this.tensors.get(key)!;
+    const [n, k] = weight.shape as [number, number];
+    const transposed = this.#make(`${key} transposed`, this.#dtype, [k, n], 'panels');
+    if (this.#parameters.trained.some((trained) => trained.key === key)) return; // made by `publish`
+    const values = this.#binding.tensor(this.#device, 'f32', [n, k], 'row_major');
+    try {
+      values.writeFloats(weight.readFloats());
+      await this.#device.run('pack_weight', { src: values, dst: weight, transposed }, {});
+    } finally {
+      values.dispose();
+    }
+  }
+
+  /** The parameters as the checkpoint has them, not as products round them. */
+  async readParameters(tensors: ReadonlyMap<string, CheckpointTensor>): Promise<void> {
+    const dtypes: Readonly<Record<string, DType>> = { F32: 'f32', BF16: 'bf16', F16: 'f16' };
+    const flat = this.tensors.get('parameters')!;
+    for (const { parts } of this.#parameters.trained) {
+      for (const { name, offset } of parts) {
+        const tensor = tensors.get(name)!;
+        const bytes = await readRange(tensor.path, tensor.offset, tensor.byteLength);
+        const values = this.#binding.convertBack(bytes, dtypes[tensor.dtype]!);
+        flat.write(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), offset * 4);
+      }
+    }
+  }
+
+  /** What programs write, and the inputs that JavaScript writes. */
+  states(transposed: ReadonlySet<WeightKey>): Map<string, { tensor: NativeTensor; offset: number }> {
+    const states = new Map<string, { tensor: NativeTensor; offset: number }>();
+    const add = (name: string, of: string, offset = 0) => states.set(name, { tensor: this.tensors.get(of)!, offset });
+    for (const name of this.tensors.keys()) add(name, name);
+    for (const name of flatArrays) {
+      add(`${name} decayed`, name);
+      add(`${name} kept`, name, this.#parameters.decayed);
+    }
+    for (const { key, offset } of this.#parameters.trained) {
+      add(`parameters of ${key}`, 'parameters', offset);
+      add(`gradient of ${key}`, 'gradients', offset);
+      if (transposed.has(key)) add(`${key} transposed`, `${key} transposed`);
+    }
+    return states;
+  }
+}
