@@ -26,6 +26,8 @@ interface Shape {
   seed: number;
 }
 
+type Inputs = ReturnType<typeof inputs>;
+
 function inputs({ rows, dim, vocab, dtype, weighed, seed }: Shape) {
   const random = new Random(seed);
   const a = random.floats(rows * dim, dtype, 2);
@@ -34,10 +36,9 @@ function inputs({ rows, dim, vocab, dtype, weighed, seed }: Shape) {
   return { a, weights, w, ids: random.ints(rows, vocab), dw: random.floats(vocab * dim) };
 }
 
-function run(device: Device, shape: Shape) {
+function run(device: Device, shape: Shape, of: Inputs) {
   return withScope(device, (s) => {
     const { rows, dim, vocab, dtype, hasDw } = shape;
-    const of = inputs(shape);
     const [loss, da, dw] = [s.out([rows]), s.out([rows, dim]), s.floats(of.dw, [vocab, dim])];
     ops.sync.cross_entropy_head({
       a: s.floats(of.a, [rows, dim], dtype),
@@ -57,7 +58,7 @@ function compare(device: Device, oneThread: Device, shape: Shape) {
   const of = inputs(shape);
   const unit = shape.dtype === 'bf16' ? roundoff('bf16') : 0;
   const expected = crossEntropyHead(of.a, of.w, of.ids, of.weights, shape, unit);
-  const { loss, da, dw } = run(device, shape);
+  const { loss, da, dw } = run(device, shape, of);
   expectClose(loss, expected.loss, (i) => expected.lossBound[i]!, 'loss');
   expectClose(da, expected.dx, (i) => expected.dxBound[i]!, 'da');
   if (shape.hasDw) {
@@ -72,7 +73,7 @@ function compare(device: Device, oneThread: Device, shape: Shape) {
   } else {
     expectBits(dw, of.dw, 'dw without its operand');
   }
-  const alone = run(oneThread, shape);
+  const alone = run(oneThread, shape, of);
   expectBits(alone.loss, loss, 'loss on one thread');
   expectBits(alone.da, da, 'da on one thread');
   expectBits(alone.dw, dw, 'dw on one thread');
@@ -95,7 +96,7 @@ describeLevels('cross_entropy_head', (device, oneThread) => {
     ));
 
   it.each([
-    { rows: 17, dim: 256, vocab: 4096, weighed: 8 },
+    { rows: 4, dim: 256, vocab: 4096, weighed: 8 },
     { rows: 300, dim: 33, vocab: 129, weighed: 8 },
     { rows: 1100, dim: 16, vocab: 65, weighed: 4 },
   ])('takes many rows and tokens: %o', (shape) => {

@@ -6,7 +6,7 @@
 namespace swiftkv::cpu::avx2 {
 
 const TrainKernels& train_kernels() {
-  static const TrainKernels table = train::make_kernels<Vec>();
+  static const TrainKernels table = train::make_kernels<Vec, avx2_kernels>();
   return table;
 }
 

@@ -6,7 +6,7 @@
 namespace swiftkv::cpu::avx512 {
 
 const TrainKernels& train_kernels() {
-  static const TrainKernels table = train::make_kernels<Vec>();
+  static const TrainKernels table = train::make_kernels<Vec, avx512_kernels>();
   return table;
 }
 

@@ -6,7 +6,7 @@
 namespace swiftkv::cpu::neon {
 
 const TrainKernels& train_kernels() {
-  static const TrainKernels table = train::make_kernels<Vec>();
+  static const TrainKernels table = train::make_kernels<Vec, neon_kernels>();
   return table;
 }
 

@@ -33,8 +33,7 @@ struct Level {
   static size_t linear_backward_scratch(const LinearBackwardParams&, int) { return 0; }
 
   template <class T>
-  static float distill(const float* student, const float* teacher, int64_t vocab, float temperature, float weight,
-                       T* grad) {
+  static float distill(float* student, float* teacher, int64_t vocab, float temperature, float weight, T* grad) {
     const float scale = 1.0f / temperature;
     const Softmax q(student, vocab, scale), p(teacher, vocab, scale);
     const float apart = static_cast<float>(p.log_sum() - q.log_sum());
@@ -48,7 +47,7 @@ struct Level {
   }
 
   template <class T>
-  static float cross_entropy(const float* logits, int64_t vocab, int32_t id, float weight, T* grad) {
+  static float cross_entropy(float* logits, int64_t vocab, int32_t id, float weight, T* grad) {
     const Softmax q(logits, vocab, 1.0f);
     for (int64_t i = 0; i < vocab; ++i)
       grad[i] = from_f32<T>(weight * (q.probability(logits[i]) - (i == id ? 1.0f : 0.0f)));

@@ -143,12 +143,17 @@ static inline void store(float* out, typename V::F32 v) {
   write(out, v);
 }
 
-// to_bf16 of every lane, subnormals included: what is in a page is the same at every level.
+// The bits of to_bf16 of every lane, subnormals included: what is in a page is the same at every level.
 template <class V>
-static inline void store(bf16* out, typename V::F32 v) {
+static inline typename V::U32 bf16_bits(typename V::F32 v) {
   const typename V::U32 u = as_bits<V>(v);
   const typename V::U32 rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
-  write(out, V::narrow16(v == v ? rounded : (u >> 16 | 0x40u)));
+  return v == v ? rounded : (u >> 16 | 0x40u);
+}
+
+template <class V>
+static inline void store(bf16* out, typename V::F32 v) {
+  write(out, V::narrow16(bf16_bits<V>(v)));
 }
 
 template <class V>

@@ -2,39 +2,22 @@
 // is multiplied, so that a loss on answers alone costs their rows.
 //
 // A Level has, as static members: linear, linear_scratch, linear_backward, linear_backward_scratch, and of one row
-//   float distill(const float* student, const float* teacher, int64_t vocab, float temperature, float weight, T* grad)
-//   float cross_entropy(const float* logits, int64_t vocab, int32_t id, float weight, T* grad)
-// which return its loss and write the gradient of its (student) logits. It lives in an unnamed namespace, so that
-// nothing here is shared between levels.
+//   float distill(float* student, float* teacher, int64_t vocab, float temperature, float weight, T* grad)
+//   float cross_entropy(float* logits, int64_t vocab, int32_t id, float weight, T* grad)
+// which return its loss and write the gradient of its (student) logits; logits may be overwritten. It lives in an
+// unnamed namespace, so that nothing here is shared between levels.
 #pragma once
 
 #include <cstring>
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/train/carver.h"
 #include "core/train_ops.h"
 
 namespace swiftkv::cpu::train {
 
 // Rows whose logits exist at once: what weights cost to read is spread over enough of them.
 inline constexpr int64_t kHeadRows = 256;
-
-// Cuts scratch into 64-byte aligned arrays; from a null start it counts bytes.
-class Carver {
- public:
-  explicit Carver(std::byte* start) : start_(start) {}
-
-  std::byte* take(int64_t bytes) {
-    std::byte* const at = start_ == nullptr ? nullptr : start_ + used_;
-    used_ += static_cast<size_t>((bytes + 63) / 64 * 64);
-    return at;
-  }
-  float* floats(int64_t count) { return reinterpret_cast<float*>(take(count * 4)); }
-  size_t used() const { return used_; }
-
- private:
-  std::byte* start_;
-  size_t used_ = 0;
-};
 
 // Rows that count, up to kHeadRows of them.
 struct HeadRows {
@@ -85,22 +68,18 @@ static size_t products_scratch(int64_t rows, DType dtype, const Matrix& w, const
   return logits > gradient ? logits : gradient;
 }
 
-static inline Context rest_of(const Context& c, const Carver& used) {
-  return {c.pool, c.threads, c.scratch + used.used(), c.scratch_bytes - used.used()};
-}
-
 struct DistillScratch {
   std::byte *student, *teacher, *grad;
   float *student_logits, *teacher_logits, *dstudent;
 
   DistillScratch(const DistillHeadParams& p, Carver& carver) {
     const int64_t rows = head_rows(p.rows), element = dtype_bytes(p.student.dtype);
-    student = carver.take(rows * p.dim * element);
-    teacher = carver.take(rows * p.dim * element);
-    grad = carver.take(rows * p.vocab * element);
-    student_logits = carver.floats(rows * p.vocab);
-    teacher_logits = carver.floats(rows * p.vocab);
-    dstudent = carver.floats(rows * p.dim);
+    student = carver.take<std::byte>(rows * p.dim * element);
+    teacher = carver.take<std::byte>(rows * p.dim * element);
+    grad = carver.take<std::byte>(rows * p.vocab * element);
+    student_logits = carver.take<float>(rows * p.vocab);
+    teacher_logits = carver.take<float>(rows * p.vocab);
+    dstudent = carver.take<float>(rows * p.dim);
   }
 };
 
@@ -116,7 +95,7 @@ template <class Level, class T>
 static Status distill_rows(const DistillHeadParams& p, const Context& c) {
   Carver carver(c.scratch);
   const DistillScratch s(p, carver);
-  const Context inner = rest_of(c, carver);
+  const Context inner = carver.rest(c);
   const DType dtype = p.student.dtype;
   const int64_t row_bytes = p.dim * dtype_bytes(dtype);
   std::memset(p.loss, 0, static_cast<size_t>(p.rows) * 4);
@@ -155,10 +134,10 @@ struct CrossEntropyScratch {
 
   CrossEntropyScratch(const CrossEntropyHeadParams& p, Carver& carver) {
     const int64_t rows = head_rows(p.rows), element = dtype_bytes(p.a.dtype);
-    a = carver.take(rows * p.dim * element);
-    grad = carver.take(rows * p.vocab * element);
-    logits = carver.floats(rows * p.vocab);
-    da = carver.floats(rows * p.dim);
+    a = carver.take<std::byte>(rows * p.dim * element);
+    grad = carver.take<std::byte>(rows * p.vocab * element);
+    logits = carver.take<float>(rows * p.vocab);
+    da = carver.take<float>(rows * p.dim);
   }
 };
 
@@ -188,7 +167,7 @@ template <class Level, class T>
 static Status cross_entropy_rows(const CrossEntropyHeadParams& p, const Context& c) {
   Carver carver(c.scratch);
   const CrossEntropyScratch s(p, carver);
-  const Context inner = rest_of(c, carver);
+  const Context inner = carver.rest(c);
   const int64_t row_bytes = p.dim * static_cast<int64_t>(sizeof(T));
   std::memset(p.loss, 0, static_cast<size_t>(p.rows) * 4);
   std::memset(p.da, 0, static_cast<size_t>(p.rows * p.dim) * 4);
