@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/cpu/pieces.h"
-#include "backends/cpu/simd/vec.h"
+#include "backends/cpu/train/lanes.h"
 #include "backends/cpu/train_kernels.h"
 
 namespace swiftkv::cpu::train {
@@ -23,19 +23,21 @@ static Status adamw(const AdamwParams& p, const Context& c) {
   const F32 step = simd::set<V>(lr / p.hyper[5]), to_root = simd::set<V>(1.0f / __builtin_sqrtf(p.hyper[6]));
   c.parallel_for(piece_count(p.rows, kAdamwPiece), [&](int64_t index, int) {
     const Piece piece = piece_of(index, kAdamwPiece, p.rows);
-    for (int64_t i = piece.begin; finite && i < piece.end; i += V::kLanes) {
-      const int64_t n = piece.end - i;
-      const F32 g = simd::load_first<V>(p.grad + i, n) * factor;
-      const F32 m = V::fmadd(beta1, simd::load_first<V>(p.m + i, n), rest1 * g);
-      const F32 v = V::fmadd(beta2, simd::load_first<V>(p.v + i, n), rest2 * (g * g));
-      const F32 x = simd::load_first<V>(p.x + i, n);
-      simd::store_first<V>(p.m + i, n, m);
-      simd::store_first<V>(p.v + i, n, v);
-      simd::store_first<V>(p.x + i, n, x - decay_step * x - step * m / V::fmadd(V::sqrt(v), to_root, eps));
-      simd::store_first<V>(p.grad + i, n, F32{});
+    float *grad = p.grad, *m = p.m, *v = p.v, *x = p.x;
+    if (finite) {
+      for_lanes<V>(piece.begin, piece.end, [=](int64_t i, int64_t n) {
+        const F32 g = simd::load_first<V>(grad + i, n) * factor, before = simd::load_first<V>(x + i, n);
+        const F32 mean = V::fmadd(beta1, simd::load_first<V>(m + i, n), rest1 * g);
+        const F32 square = V::fmadd(beta2, simd::load_first<V>(v + i, n), rest2 * (g * g));
+        const F32 root = V::fmadd(V::sqrt(square), to_root, eps);
+        simd::store_first<V>(grad + i, n, F32{});
+        simd::store_first<V>(m + i, n, mean);
+        simd::store_first<V>(v + i, n, square);
+        simd::store_first<V>(x + i, n, before - decay_step * before - step * mean / root);
+      });
+    } else {
+      __builtin_memset(grad + piece.begin, 0, static_cast<size_t>(piece.end - piece.begin) * sizeof(float));
     }
-    if (!finite)
-      __builtin_memset(p.grad + piece.begin, 0, static_cast<size_t>(piece.end - piece.begin) * sizeof(float));
   });
   return {};
 }

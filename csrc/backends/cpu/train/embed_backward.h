@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/cpu/pieces.h"
-#include "backends/cpu/simd/vec.h"
+#include "backends/cpu/train/lanes.h"
 #include "backends/cpu/train_kernels.h"
 
 namespace swiftkv::cpu::train {
@@ -17,10 +17,9 @@ static Status embed_backward(const EmbedBackwardParams& p, const Context& c) {
     for (int64_t i = 0; i < p.rows; ++i) {
       const float* dx = p.dx + i * p.dim;
       float* row = p.dtable + p.ids[i] * p.dim;
-      for (int64_t j = columns.begin; j < columns.end; j += V::kLanes) {
-        const int64_t n = columns.end - j;
+      for_lanes<V>(columns.begin, columns.end, [&](int64_t j, int64_t n) {
         simd::store_first<V>(row + j, n, simd::load_first<V>(row + j, n) + simd::load_first<V>(dx + j, n));
-      }
+      });
     }
   });
   return {};

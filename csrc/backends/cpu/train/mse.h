@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/cpu/pieces.h"
-#include "backends/cpu/simd/vec.h"
+#include "backends/cpu/train/lanes.h"
 #include "backends/cpu/train_kernels.h"
 
 namespace swiftkv::cpu::train {
@@ -20,12 +20,11 @@ static Status mse(const MseParams& p, const Context& c) {
       float* dx = p.dx + i * p.dim;
       const F32 twice = simd::set<V>(2.0f * p.weights[i]);
       F32 sum{};
-      for (int64_t j = 0; j < p.dim; j += V::kLanes) {
-        const int64_t n = p.dim - j;
+      for_lanes<V>(0, p.dim, [&](int64_t j, int64_t n) {
         const F32 difference = simd::load_first<V>(x + j, n) - simd::load_first<V>(target + j, n);
         sum = V::fmadd(difference, difference, sum);
         simd::store_first<V>(dx + j, n, V::fmadd(twice, difference, simd::load_first<V>(dx + j, n)));
-      }
+      });
       p.loss[i] = p.weights[i] * simd::sum_lanes<V>(sum);
     }
   });
