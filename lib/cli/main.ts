@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { version } from '../version.ts';
 import { benchCommand } from './bench/bench.ts';
 import { chatCommand } from './chat/chat.ts';
+import { convertCommand } from './convert.ts';
 import { evalCommand } from './eval/eval.ts';
 import { reportError } from './exit.ts';
 import { exportCommand } from './export.ts';
@@ -23,6 +24,7 @@ for (const command of [
   chatCommand(),
   evalCommand(),
   exportCommand(),
+  convertCommand(),
   benchCommand(),
 ]) {
   program.addCommand(command.exitOverride().showHelpAfterError('(see --help)'));
@@ -40,6 +42,7 @@ Examples:
   swiftkv info embedded:swiftkv-50
   swiftkv generate embedded:base --prompt "The code for Mara is 4821. Question: What is the code for Mara? Answer:" -n 8
   cat document.txt | swiftkv generate DIR --max-tokens 100 --stats
+  swiftkv convert DIR --kv-layers 50% --group-size 4 --out STUDENT
   swiftkv eval embedded:base embedded:swiftkv-50 --perplexity embedded:heldout --exact embedded:recall --every 3
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 worse figures (bench compare), 130 interrupted.

@@ -8,6 +8,7 @@ import { checkCase } from './checks.ts';
 import { type Comparison, compareBits } from './compare.ts';
 import { checkDistill } from './distill.ts';
 import { listFolder, readCase, readTensors } from './format.ts';
+import { checkInit } from './init.ts';
 import { optionsOf, placesOf } from './places.ts';
 
 /** One line: a golden case at one setting. */
@@ -108,7 +109,7 @@ export async function checkFolder(
     for (const place of placesOf(devices)) add(await checkDistillation(dir, name, place));
   }
   for (const name of folder.init.filter(wanted)) {
-    report.notSupported.push({ name, reason: 'initialisation of SwiftKV weights is not part of this version' });
+    add({ name, setting: 'initialisation', comparisons: await checkInit(dir, name) });
   }
   return report;
 }

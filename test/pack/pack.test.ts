@@ -51,6 +51,8 @@ describe('the tarball', () => {
       'dist/index.d.ts',
       'dist/kernels/index.js',
       'dist/kernels/index.d.ts',
+      'dist/train/index.js',
+      'dist/train/index.d.ts',
       'dist/cli/main.js',
       `prebuilds/${process.platform}-${process.arch}/swiftkv.node`,
       'models/base/model.safetensors',

@@ -1,0 +1,13 @@
+// The package's entry `swiftkv/train`: making SwiftKV models of plain ones.
+
+export type { BaseModel, SwiftKVLayout } from './base-model.ts';
+export { openBase, parseLayout } from './base-model.ts';
+export { type Conversion, type ConvertOptions, convertModel } from './convert.ts';
+export {
+  type ParameterData,
+  type Parameters,
+  type WriteModelOptions,
+  type WriteSwiftKVOptions,
+  writeModelCheckpoint,
+  writeSwiftKVCheckpoint,
+} from './write-checkpoint.ts';
