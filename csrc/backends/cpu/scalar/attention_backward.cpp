@@ -6,8 +6,8 @@
 #include "backends/cpu/cache_layout.h"
 #include "backends/cpu/scalar/train_ops.h"
 #include "backends/cpu/scalar/worker_scratch.h"
-#include "backends/cpu/train/sequences.h"
 #include "backends/cpu/visit_float.h"
+#include "backends/cpu/whole_sequences.h"
 
 namespace swiftkv::cpu::scalar {
 

@@ -1,13 +1,8 @@
-// What attention_backward asks of its sequences: that all keys of each are rows of the call. Internal linkage: files of
-// several ISA levels include this.
-#pragma once
-
-#include "core/ops.h"
-#include "core/status.h"
+#include "backends/cpu/whole_sequences.h"
 
 namespace swiftkv::cpu {
 
-static inline Status check_whole_sequences(const RowsView& half) {
+Status check_whole_sequences(const RowsView& half) {
   for (int32_t b = 0; b < half.num_seqs; ++b) {
     const int32_t first = half.query_start[b], length = half.query_start[b + 1] - first;
     if (half.context_len[b] != length) {
