@@ -96,6 +96,8 @@ export class TrainingModel {
   readonly #micro: StepProgram;
   readonly #update: StepProgram;
   readonly #publish: StepProgram;
+  readonly #makeEvaluation: () => StepProgram;
+  #evaluation: StepProgram | null = null;
   /** Updates so far. */
   updates = 0;
   #disposed = false;
@@ -113,6 +115,7 @@ export class TrainingModel {
     micro: StepProgram;
     update: StepProgram;
     publish: StepProgram;
+    makeEvaluation: () => StepProgram;
   }) {
     this.config = parts.config;
     this.parameters = parts.parameters;
@@ -126,6 +129,7 @@ export class TrainingModel {
     this.#micro = parts.micro;
     this.#update = parts.update;
     this.#publish = parts.publish;
+    this.#makeEvaluation = parts.makeEvaluation;
   }
 
   /**
@@ -144,7 +148,7 @@ export class TrainingModel {
       );
     }
     const parameters = layOut(targets, (key) => options.task === 'train' || isSwiftKVWeight(config, key));
-    const step = emitMicroStep(config, parameters.trained, options);
+    const step = emitMicroStep(config, parameters.trained, options, true);
     const binding = native();
     const opened = openBackend(binding, { device: 'cpu', threads: options.threads, isa: options.isa });
     const device = opened.native;
@@ -189,6 +193,7 @@ export class TrainingModel {
         micro: make(options.task, step.program),
         update: make('update', updateProgram(trained, decayed, total, step.transposed)),
         publish: make('publish', publishProgram(trained, step.transposed)),
+        makeEvaluation: () => make('evaluation', emitMicroStep(config, trained, options, false).program),
       });
       await device.touch();
       await model.publish();
@@ -207,13 +212,22 @@ export class TrainingModel {
     this.#write('token weights', rows.weights);
     if (rows.hiddenWeights !== undefined) this.#write('hidden weights', rows.hiddenWeights);
     const { ms } = await this.#micro.run(batch);
-    const sum = (values: Float32Array) => values.reduce((total, value) => total + value, 0);
     const hidden = this.options.task === 'distill' && this.options.hiddenLossLayer !== null;
     return {
       logitsLoss: sum(this.#micro.read('logits_loss', rows.ids.length)),
       hiddenLoss: hidden ? sum(this.#micro.read('hidden_loss', rows.ids.length)) : 0,
       ms,
     };
+  }
+
+  /** The loss of some rows, sum over rows of weight times loss. Changes nothing. */
+  async evaluate(rows: TrainingBatch): Promise<number> {
+    this.#requireAlive();
+    this.#evaluation ??= this.#makeEvaluation();
+    fillBatch(this.#batch, rows, this.options);
+    this.#write('token weights', rows.weights);
+    await this.#evaluation.run(this.#batch);
+    return sum(this.#evaluation.read('logits_loss', rows.ids.length));
   }
 
   /** One step of AdamW with the gradients that have been summed up, which are then 0. NaN changes nothing. */
@@ -250,9 +264,9 @@ export class TrainingModel {
     this.#tensors.get(name)!.writeFloats(values);
   }
 
-  /** A tap's rows of the last micro-step. */
-  readTap(name: string, rows: number): Float32Array {
-    return this.#micro.read(name, rows);
+  /** A tap's rows of the last micro-step, or of the last evaluation. */
+  readTap(name: string, rows: number, of: 'microStep' | 'evaluation' = 'microStep'): Float32Array {
+    return (of === 'microStep' ? this.#micro : this.#evaluation!).read(name, rows);
   }
 
   /** Slices of a flat array by the names of the checkpoint's tensors. */
@@ -274,7 +288,7 @@ export class TrainingModel {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await Promise.all([this.#micro.idle(), this.#update.idle(), this.#publish.idle()]);
+    await Promise.all([this.#micro.idle(), this.#update.idle(), this.#publish.idle(), this.#evaluation?.idle()]);
     this.device.close();
     this.#batch.dispose();
   }
@@ -288,14 +302,24 @@ export class TrainingModel {
   }
 }
 
-function emitMicroStep(config: ModelConfig, trained: readonly TrainedWeight[], o: TrainingModelOptions): MicroStep {
+function sum(values: Float32Array): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+function emitMicroStep(
+  config: ModelConfig,
+  trained: readonly TrainedWeight[],
+  o: TrainingModelOptions,
+  gradients: boolean,
+): MicroStep {
   const { dtype, recompute, taps = [] } = o;
-  if (o.task === 'train') return trainStep({ config, dtype, trained, recompute, taps });
+  const common = { config, dtype, trained, recompute, taps, gradients };
+  if (o.task === 'train') return trainStep(common);
   const { temperature = 2, hiddenLossLayer = -2 } = o;
   // -1 is the output of the final norm, -2 the input of the last layer.
   const hiddenLayer =
     hiddenLossLayer === null || hiddenLossLayer >= 0 ? hiddenLossLayer : config.numLayers + 1 + hiddenLossLayer;
-  return distillStep({ config, dtype, trained, recompute, taps, temperature, hiddenLayer });
+  return distillStep({ ...common, temperature, hiddenLayer });
 }
 
 function capacityOf(config: ModelConfig, { maxRows, maxSeqs, maxLength }: TrainingModelOptions): BatchCapacity {

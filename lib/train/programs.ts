@@ -16,7 +16,9 @@ export interface MicroStepOptions {
   trained: readonly TrainedWeight[];
   /** Keep only what enters each layer, and compute the rest again for the gradients. */
   recompute: boolean;
-  /** Names of tensors to read back. */
+  /** false: only the loss, without a record of how it came about. */
+  gradients: boolean;
+  /** Names of tensors to read back; `logits` are made for that only. */
   taps?: Iterable<string>;
 }
 
@@ -39,7 +41,8 @@ export interface MicroStep {
  * record and share one cache. Results: `logits_loss` and, with a hidden layer, `hidden_loss`, [T] each.
  */
 export function distillStep(options: DistillOptions): MicroStep {
-  const { config: c, dtype, temperature, hiddenLayer } = options;
+  const { config: c, dtype, temperature, gradients } = options;
+  const hiddenLayer = gradients ? options.hiddenLayer : null;
   const n = c.numKvLayers;
   if (n >= c.numLayers) {
     throw new SwiftKVError('ERR_INVALID_ARGUMENT', 'Expected a SwiftKV model to distil: this one has no later layers');
@@ -64,7 +67,7 @@ export function distillStep(options: DistillOptions): MicroStep {
   finalNorm(b, m, teacher, teacherOut);
 
   const studentOut = b.buffer(dtype, ['T', c.hiddenSize]);
-  b.record(() => {
+  b.recordIf(gradients, () => {
     projectLaterCaches(b, m, x, b.caches(0, groups));
     for (let l = n; l < c.numLayers; l++) {
       if (l === hiddenLayer) {
@@ -77,6 +80,8 @@ export function distillStep(options: DistillOptions): MicroStep {
   });
   b.tap('norm', studentOut);
   b.tap('teacher.norm', teacherOut);
+
+  tapLogits(b, c, studentOut);
 
   const student = b.read(studentOut);
   const dStudent = b.acquire('f32', ['T', c.hiddenSize]);
@@ -94,21 +99,23 @@ export function distillStep(options: DistillOptions): MicroStep {
     },
     { temperature },
   );
-  b.setGradient(student, dStudent);
-  b.backward();
+  if (gradients) {
+    b.setGradient(student, dStudent);
+    b.backward();
+  }
   return { program: b.build(), transposed: b.transposed, numCaches: groups + 1 };
 }
 
 /** Next-token cross-entropy, weighted by token. Result: `logits_loss`, [T]. A SwiftKV model trains in student mode. */
 export function trainStep(options: MicroStepOptions): MicroStep {
-  const { config: c, dtype, trained } = options;
+  const { config: c, dtype, trained, gradients } = options;
   const n = c.numKvLayers;
   const m = { config: c, dtype, fp8Activations: false };
   const b = makeTape(options);
   const rows = half(b, m, 'T');
   const caches = numDistinctCaches(c);
   const out = b.buffer(dtype, ['T', c.hiddenSize]);
-  b.record(() => {
+  b.recordIf(gradients, () => {
     const x = embedRows(b, m);
     for (let l = 0; l < n; l++) b.segment(x, () => ordinaryLayer(b, m, rows, l, x, b.cache(l)));
     if (n < c.numLayers) projectLaterCaches(b, m, x, b.caches(n, caches - n));
@@ -118,6 +125,7 @@ export function trainStep(options: MicroStepOptions): MicroStep {
     finalNorm(b, m, x, out);
   });
   b.tap('norm', out);
+  tapLogits(b, c, out);
 
   const a = b.read(out);
   const da = b.acquire('f32', ['T', c.hiddenSize]);
@@ -131,11 +139,20 @@ export function trainStep(options: MicroStepOptions): MicroStep {
     weights: b.state('token weights', ['T']),
     loss: b.result('logits_loss', 'f32', ['T']),
     da,
-    ...(trainsHead && { dw: b.gradientOfWeight(head) }),
+    ...(trainsHead && gradients && { dw: b.gradientOfWeight(head) }),
   });
-  b.setGradient(a, da);
-  b.backward();
+  if (gradients) {
+    b.setGradient(a, da);
+    b.backward();
+  }
   return { program: b.build(), transposed: b.transposed, numCaches: caches };
+}
+
+/** The head's product on all rows, where it is asked for. */
+function tapLogits(b: Tape, c: ModelConfig, a: Ref<'buffer'>): void {
+  if (!b.wants('logits')) return;
+  const logits = b.result('logits', 'f32', ['T', c.vocabSize]);
+  b.emit('linear', { a: b.read(a), w: b.constant('head'), y: logits }, { accumulate: false });
 }
 
 function makeTape({ config: c, dtype, trained, recompute, taps = [] }: MicroStepOptions): Tape {

@@ -106,10 +106,15 @@ export class Tape extends ProgramBuilder {
     return buffer;
   }
 
-  /** Records what `emit` emits. */
-  record(emit: () => void): void {
+  /** Whether a tap of this name is asked for. */
+  wants(name: string): boolean {
+    return this.isTapped(name);
+  }
+
+  /** Emits, and records it if gradients are wanted. */
+  recordIf(wanted: boolean, emit: () => void): void {
     const before = this.#entries;
-    this.#entries = this.#items;
+    this.#entries = wanted ? this.#items : null;
     try {
       emit();
     } finally {
