@@ -72,7 +72,7 @@ export function attentionPrefill(c: KernelShape, o: CaseOptions): KernelGroup[] 
 }
 
 /** Queries are f32 whatever the cache, as the models have them. `bytes` are theirs and the output's. */
-async function attentionOperands(
+export async function attentionOperands(
   bench: Workbench,
   c: KernelShape,
   rows: number,
