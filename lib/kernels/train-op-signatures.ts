@@ -198,7 +198,8 @@ export interface TrainOpSignatures {
   };
 
   /**
-   * One step of AdamW with decoupled decay; the gradient is clipped first and set to 0 afterwards.
+   * One step of AdamW with decoupled decay; the gradient is clipped first and set to 0 afterwards. Where squares is NaN or infinite,
+   * nothing else happens.
    */
   adamw: {
     operands: {
