@@ -2,14 +2,19 @@
 // comparison that says where it failed and by how much.
 
 import fc from 'fast-check';
-import { afterAll, describe, expect } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { type Device, type DType, type Layout, openDevice, Tensor } from '../../lib/kernels/index.ts';
+import { trainOpSpecs } from '../../lib/kernels/train-op-specs.ts';
 import { optionsOf, places } from '../places.ts';
 
-/** The same tests at every place under test, each with a device of two threads of its own, and one of one thread. */
+/**
+ * The same tests at every place under test, each with a device of two threads of its own, and one of one thread. Ops of
+ * training run on the cpu only.
+ */
 export function describeLevels(op: string, body: (device: Device, oneThread: Device) => void): void {
   describe.each(places)(`${op} on %s`, (place) => {
     const { device: backend, isa: level } = optionsOf(place);
+    if (op in trainOpSpecs && backend !== 'cpu') return it.skip('is an op of the cpu', () => {});
     const devices = [openDevice({ backend, level, threads: 2 }), openDevice({ backend, level, threads: 1 })] as const;
     afterAll(() => {
       for (const device of devices) {
