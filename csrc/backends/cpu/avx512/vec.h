@@ -12,6 +12,12 @@ struct Vec : simd::Lanes<16> {
   static inline F32 fmadd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
   static inline F64 fmadd(F64 a, F64 b, F64 c) { return _mm512_fmadd_pd(a, b, c); }
   static inline F32 sqrt(F32 v) { return _mm512_sqrt_ps(v); }
+  // sum + the products of the two bf16 in each lane.
+  static inline F32 add_pair_products(F32 sum, F32 a, F32 b) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+  // To nearest even; subnormal results become zero.
+  static inline U16 round_bf16(F32 v) { return reinterpret_cast<U16>(_mm512_cvtneps_pbh(v)); }
   static inline U32 widen(U16 v) { return reinterpret_cast<U32>(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(v))); }
   static inline U16 narrow16(U32 v) {
     return reinterpret_cast<U16>(_mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(v)));
