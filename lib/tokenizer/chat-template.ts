@@ -62,16 +62,17 @@ export class ChatTemplate {
 
   /**
    * @param messages plain data, as `plainMessages` makes it
+   * @param generationPrompt whether the beginning of an answer follows them
    * @throws SwiftKVError ERR_CHAT_TEMPLATE, ERR_DISPOSED
    */
-  async render(messages: readonly ChatMessage[], tokens: ChatTemplateTokens): Promise<string> {
+  async render(messages: readonly ChatMessage[], tokens: ChatTemplateTokens, generationPrompt = true): Promise<string> {
     const length = messagesLength(messages);
     if (length > this.limits.length) {
       throw this.failure(messages.length, `they have ${length} characters and the limit is ${this.limits.length}`);
     }
     if (this.disposed) throw disposedError();
     return new Promise((resolve, reject) => {
-      this.queue.push({ request: { messages, ...tokens }, resolve, reject });
+      this.queue.push({ request: { messages, generationPrompt, ...tokens }, resolve, reject });
       if (this.queue.length === 1) this.next();
     });
   }

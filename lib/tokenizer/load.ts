@@ -61,9 +61,10 @@ function assemble(
       for (const id of ids) text += decoder.push(id);
       return text + decoder.end();
     },
+    byteLength: (id) => byteLevel?.byteLength(id) ?? null,
     streamDecoder,
     hasChatTemplate: template !== null,
-    async renderChat(messages) {
+    async renderChat(messages, options) {
       if (template === null) {
         throw new SwiftKVError(
           'ERR_CHAT_TEMPLATE',
@@ -71,7 +72,7 @@ function assemble(
             'Pass `prompt` instead of `messages`.',
         );
       }
-      return template.render(messages, tokens);
+      return template.render(messages, tokens, options?.generationPrompt ?? true);
     },
     get numWorkers() {
       return Number(worker.running) + Number(template?.running ?? false);

@@ -61,6 +61,10 @@ export class ByteLevelTable {
     };
   }
 
+  byteLength(id: number): number {
+    return this.bytesOf(id).length;
+  }
+
   private bytesOf(id: number): Uint8Array {
     let bytes = this.bytes.get(id);
     if (bytes === undefined) {

@@ -12,6 +12,8 @@ export interface TemplateWorkerData {
 
 export interface RenderRequest {
   messages: readonly ChatMessage[];
+  /** Whether the beginning of an answer follows the messages. */
+  generationPrompt: boolean;
   bosToken: string | null;
   eosToken: string | null;
 }
@@ -22,12 +24,12 @@ const { source, limits } = workerData as TemplateWorkerData;
 boundThread(limits);
 let render: Render | null = null;
 
-parentPort?.on('message', ({ messages, bosToken, eosToken }: RenderRequest) => {
+parentPort?.on('message', ({ messages, generationPrompt, bosToken, eosToken }: RenderRequest) => {
   let reply: RenderReply;
   try {
     render ??= compileTemplate(source, limits);
-    const variables = { messages, add_generation_prompt: true, bos_token: bosToken ?? '', eos_token: eosToken ?? '' };
-    reply = { type: 'text', text: render(variables) };
+    const tokens = { bos_token: bosToken ?? '', eos_token: eosToken ?? '' };
+    reply = { type: 'text', text: render({ messages, add_generation_prompt: generationPrompt, ...tokens }) };
   } catch (error) {
     reply = { type: 'error', reason: error instanceof Error ? error.message : String(error) };
   }

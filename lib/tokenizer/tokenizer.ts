@@ -39,15 +39,17 @@ export interface Tokenizer {
   /** A number of tokens that `text` certainly has at least: a cheap bound to refuse absurd prompts with. */
   minTokens(text: string): number;
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
+  /** Bytes of UTF-8 that an id stands for; null where ids are not bytes. */
+  byteLength(id: number): number | null;
   streamDecoder(options?: DecodeOptions): StreamDecoder;
   /** Whether the model has a chat template. */
   readonly hasChatTemplate: boolean;
   /**
-   * Renders messages with the model's chat template, generation prompt included. The result holds its special tokens
-   * as text: encode it with `addSpecialTokens: false`. Runs on a worker thread with a time limit, as templates may loop.
+   * Renders messages with the model's chat template, by default with the generation prompt: the beginning of the answer
+   * that a model is to go on with. The result holds its special tokens as text: encode it with `addSpecialTokens: false`. Runs on a worker thread with a time limit, as templates may loop.
    * @throws SwiftKVError ERR_CHAT_TEMPLATE, ERR_DISPOSED
    */
-  renderChat(messages: readonly ChatMessage[]): Promise<string>;
+  renderChat(messages: readonly ChatMessage[], options?: { generationPrompt?: boolean }): Promise<string>;
   /** Worker threads that are there for long texts and chat templates, 0 to 2: an isolate of its own each, a few MiB. */
   readonly numWorkers: number;
   /** Ends the worker threads that were started. Idempotent. */

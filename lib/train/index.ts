@@ -3,6 +3,8 @@
 export type { BaseModel, SwiftKVLayout } from './base-model.ts';
 export { openBase, parseLayout } from './base-model.ts';
 export { type Conversion, type ConvertOptions, convertModel } from './convert.ts';
+export { type DataFile, type DataOptions, openData, parseDataFile, type TrainingData } from './data/index.ts';
+export { type DataState, DataStream, type PackedBatch, type StreamOptions } from './data/packer.ts';
 export {
   type ParameterData,
   type Parameters,

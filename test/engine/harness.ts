@@ -93,6 +93,7 @@ export function byteTokenizer(): Tokenizer & { disposals: number } {
     },
     hasChatTemplate: true,
     numWorkers: 0,
+    byteLength: () => null,
     renderChat: async (messages) => messages.map((m) => `<${m.role}>${m.content}`).join(''),
     async dispose() {
       tokenizer.disposals++;
