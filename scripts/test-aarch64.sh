@@ -4,6 +4,7 @@
 # Usage: test-aarch64.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/doctest-shards.sh
 
 build=build-aarch64 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -14,21 +15,12 @@ scripts/check-isa-leaks.sh $build aarch64-linux-gnu-nm
 
 # Of core_*, only the thread pool depends on the machine. What is left out takes minutes under an emulator and tests
 # arithmetic that the other tests of the same op share: long contexts in many waves, and thousands of draws.
-run() {  # run NAME FILTER...: an emulator of its own; the limit is several times what it takes
-  local name=$1 status=0
-  shift
-  timeout 1500 qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu $build/swiftkv_tests --no-colors \
-    --test-case-exclude='*over the end of a wave*,sample follows*' "$@" >"$work/$name.log" 2>&1 </dev/null || status=$?
-  ((status != 124)) || echo "test-aarch64: $name did not end within 1500 s" >>"$work/$name.log"
-  return $status
+run() {  # run FILTER...: emulators of their own; the limit is several times what one takes
+  doctest_shards timeout 1500 qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu $build/swiftkv_tests \
+    --test-case-exclude='*over the end of a wave*,sample follows*' "$@"
 }
 
-# Matrix products take as long as everything else.
-products='*/linear*,*/projections*'
 status=0
-run products --source-file="$products" &
-run pool --source-file='*/core_thread_pool*' || status=1
-run others --source-file-exclude="$products,*/core_*" || status=1
-wait $! || status=1
-cat "$work/products.log" "$work/pool.log" "$work/others.log"
+run --source-file='*/core_thread_pool*' || status=1
+run --source-file-exclude='*/core_*' || status=1
 exit $status

@@ -4,13 +4,14 @@
 # Needs doctest (scripts/setup-debian.sh). Usage: test-simt.sh [plain|address|thread]... [-- ARGUMENTS OF DOCTEST]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/doctest-shards.sh
 
 modes=()
 while (($#)) && [[ $1 != -- ]]; do modes+=("$1"); shift; done
 (($#)) && shift
 ((${#modes[@]})) || modes=(plain)
 
-export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+export ASAN_OPTIONS=strict_string_checks=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:history_size=4
 
@@ -30,16 +31,17 @@ for mode in "${modes[@]}"; do
   case $mode in
     plain)
       echo "kernels on the host"
-      build swiftkv_simt_tests && build-simt/swiftkv_simt_tests --no-colors "${quick[@]}" "$@" || status=1
+      build swiftkv_simt_tests && doctest_shards build-simt/swiftkv_simt_tests "${quick[@]}" "$@" || status=1
       ;;
     address)
       echo "kernels on the host under AddressSanitizer and UBSan"
-      build swiftkv_simt_tests_address && build-simt/swiftkv_simt_tests_address --no-colors "${quick[@]}" "$@" || status=1
+      build swiftkv_simt_tests_address &&
+        doctest_shards build-simt/swiftkv_simt_tests_address "${quick[@]}" "$@" || status=1
       ;;
     thread)
       echo "kernels on the host under ThreadSanitizer"
-      build swiftkv_simt_tests_thread && build-simt/swiftkv_simt_tests_thread --no-colors --test-case='*[race]*' "$@" ||
-        status=1
+      build swiftkv_simt_tests_thread &&
+        doctest_shards build-simt/swiftkv_simt_tests_thread --test-case='*[race]*' "$@" || status=1
       ;;
     *) echo "test-simt: expected plain, address or thread but received $mode" >&2; exit 2 ;;
   esac

@@ -10,6 +10,10 @@ std::vector<Layout> table_layouts() {
   return {Layout::row_major, Layout::panels};
 }
 
+std::vector<int> thread_counts() {
+  return {1, 2, 3};
+}
+
 LevelDevice::LevelDevice(cpu::CpuLevel level, int threads) : pool_(std::make_unique<ThreadPool>(threads)) {
   const DeviceOptions options{pool_.get(), threads, static_cast<int32_t>(level)};
   check(cpu_backend()->open(&options, &device_));

@@ -22,6 +22,9 @@ std::vector<cpu::CpuLevel> levels();
 // The layouts of tables that Weights makes and this device reads: panels are a backend's own.
 std::vector<Layout> table_layouts();
 
+// Numbers of threads that may share an op's work on this device.
+std::vector<int> thread_counts();
+
 class LevelDevice {
  public:
   explicit LevelDevice(cpu::CpuLevel level, int threads = 1);

@@ -8,11 +8,11 @@
 
 namespace swiftkv::test {
 
-// Calls f(device, first row, rows) over [0, rows) in chunks of several sizes and with 1, 2 and 3 threads; after(what)
+// Calls f(device, first row, rows) over [0, rows) in chunks of several sizes and with all thread_counts(); after(what)
 // follows each complete pass and compares the output with that of the first pass, which took all rows at once.
 template <class F, class After>
 void for_each_chunking(cpu::CpuLevel level, int64_t rows, F&& f, After&& after) {
-  for (int threads : {1, 2, 3}) {
+  for (int threads : thread_counts()) {
     const LevelDevice device(level, threads);
     for (int64_t chunk : {rows, int64_t{1}, int64_t{2}, int64_t{5}, int64_t{7}, int64_t{16}, int64_t{33}}) {
       if (chunk > rows || chunk < 1) continue;

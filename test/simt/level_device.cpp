@@ -48,6 +48,10 @@ std::vector<Layout> table_layouts() {
   return {Layout::row_major};
 }
 
+std::vector<int> thread_counts() {
+  return {1};
+}
+
 LevelDevice::LevelDevice(cpu::CpuLevel, int) {}
 LevelDevice::~LevelDevice() = default;
 

@@ -18,7 +18,7 @@ void land(Thread& t, const Copy& c) {
   }
 }
 
-#if defined(SWIFTKV_SIMT_TSAN)
+#if defined(SWIFTKV_SIMT_THREAD)
 constexpr bool kWaitWrites = true;  // for ThreadSanitizer the wait is a write too, so copies that landed are kept
 #else
 constexpr bool kWaitWrites = false;

@@ -21,7 +21,7 @@ alignas(1024) unsigned char proxy_view[kSharedWindow];
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(SWIFTKV_SIMT_TSAN)
+#if defined(SWIFTKV_SIMT_ADDRESS) || defined(SWIFTKV_SIMT_THREAD)
 constexpr size_t kStackBytes = 512 * 1024;
 #else
 constexpr size_t kStackBytes = 256 * 1024;

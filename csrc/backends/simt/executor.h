@@ -1,8 +1,8 @@
 // Runs CUDA kernels on the host: a block is a set of fibers on one thread of the operating system, blocks run one after
 // the other. Kernels reach it through platform.h and ptx.h; tests through schedule.h and this.
 //
-// This header and those it includes are compiled into kernels, perhaps with a sanitizer; the executor never is with
-// ThreadSanitizer. So functions in headers are static, and what the executor does to its own state is in its .cpp
+// This header and those it includes are compiled into kernels, perhaps with a sanitizer; the executor never is. So
+// functions in headers are static, and what the executor does to its own state is in its .cpp
 // files.
 #pragma once
 

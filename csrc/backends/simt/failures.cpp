@@ -111,7 +111,7 @@ void check_end_of_block() {
         short_path(c.site.file_name()), static_cast<unsigned>(c.site.line()));
     return fail_block(text);
   }
-#if !defined(__SANITIZE_ADDRESS__)
+#if !defined(SWIFTKV_SIMT_ADDRESS)
   for (size_t i = 0; i < kGuard; ++i) {
     if (arena[block.grid->shared_bytes + i] == kGuardByte) continue;
     std::string text = place_of_block();

@@ -32,14 +32,14 @@ void begin_fiber(Fiber& fiber, unsigned char* stack, size_t stack_bytes, void (*
   for (size_t i = 0; i < kFrameWords; ++i) frame[i] = 0;
   frame[kReturnWord] = reinterpret_cast<uintptr_t>(entry);
   fiber.stack_pointer = frame;
-#if defined(SWIFTKV_SIMT_TSAN)
+#if defined(SWIFTKV_SIMT_THREAD)
   if (fiber.tsan != nullptr) __tsan_destroy_fiber(fiber.tsan);
   fiber.tsan = __tsan_create_fiber(0);
 #endif
 }
 
 void adopt_thread([[maybe_unused]] Fiber& fiber) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SWIFTKV_SIMT_ADDRESS)
   struct Bounds {
     void* stack = nullptr;
     size_t bytes = 0;
@@ -54,26 +54,26 @@ void adopt_thread([[maybe_unused]] Fiber& fiber) {
   fiber.stack = static_cast<unsigned char*>(bounds.stack);
   fiber.stack_bytes = bounds.bytes;
 #endif
-#if defined(SWIFTKV_SIMT_TSAN)
+#if defined(SWIFTKV_SIMT_THREAD)
   fiber.tsan = __tsan_get_current_fiber();
 #endif
 }
 
 void switch_fiber(Fiber& from, Fiber& to) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SWIFTKV_SIMT_ADDRESS)
   __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.stack_bytes);
 #endif
-#if defined(SWIFTKV_SIMT_TSAN)
+#if defined(SWIFTKV_SIMT_THREAD)
   __tsan_switch_to_fiber(to.tsan, 1);  // 1: no order between the two
 #endif
   swiftkv_simt_switch(&from.stack_pointer, to.stack_pointer);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SWIFTKV_SIMT_ADDRESS)
   __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif
 }
 
 void fiber_entered() {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SWIFTKV_SIMT_ADDRESS)
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
 }
