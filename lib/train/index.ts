@@ -1,5 +1,6 @@
 // The package's entry `swiftkv/train`: making SwiftKV models of plain ones.
 
+export { type ArcticRecipeOptions, arcticRecipe, writeArcticRecipe } from './arctic-recipe.ts';
 export type { BaseModel, SwiftKVLayout } from './base-model.ts';
 export { openBase, parseLayout } from './base-model.ts';
 export { type Conversion, type ConvertOptions, convertModel } from './convert.ts';

@@ -4,6 +4,7 @@ import { SwiftKVError } from '../../errors.ts';
 import type { ModelConfig } from '../../model/config.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { type DataState, DataStream, type StreamOptions } from './packer.ts';
+import type { TokenCache } from './token-cache.ts';
 import { loadDocuments, type TokenDocuments } from './tokenize.ts';
 
 /** A .txt or .jsonl file, and its share of all tokens relative to the other files (default: its own tokens). */
@@ -15,6 +16,8 @@ export interface DataFile {
 export interface DataOptions extends StreamOptions {
   /** The id that ends a document; default the lowest of the model's end-of-sequence ids; null: none. */
   endId?: number | null | undefined;
+  /** Keeps tokens from one run to the next, since tokenizing takes minutes. Default: nowhere. */
+  cache?: TokenCache | undefined;
   onProgress?: ((file: string, documents: number, total: number) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -47,12 +50,12 @@ export async function openData(
   options: DataOptions,
   state: DataState | null = null,
 ): Promise<TrainingData> {
-  const { endId = config.eosTokenIds[0] ?? null, onProgress, signal, ...stream } = options;
+  const { endId = config.eosTokenIds[0] ?? null, cache, onProgress, signal, ...stream } = options;
   const loaded: TokenDocuments[] = [];
   for (const { path } of files) {
     const progress = onProgress && ((documents: number, total: number) => onProgress(path, documents, total));
     loaded.push(
-      await loadDocuments(path, tokenizer, { endId, vocabSize: config.vocabSize, onProgress: progress, signal }),
+      await loadDocuments(path, tokenizer, { endId, vocabSize: config.vocabSize, onProgress: progress, cache, signal }),
     );
   }
   const sources = loaded.map((documents, i) => ({ ...documents, name: documents.file, weight: files[i]!.weight }));

@@ -3,6 +3,7 @@
 import { SwiftKVError } from '../../errors.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { readDocuments, type Segment, type SourceDocument } from './read-documents.ts';
+import { cachePath, readCache, type TokenCache, writeCache } from './token-cache.ts';
 
 /** The documents of a file, one after the other. */
 export interface TokenDocuments {
@@ -24,6 +25,8 @@ export interface TokenizeOptions {
   endId: number | null;
   /** Ids from here on are not the model's. */
   vocabSize: number;
+  /** Where tokens are kept from one run to the next; default: nowhere. */
+  cache?: TokenCache | undefined;
   /** Hears of the documents that are done. */
   onProgress?: ((documents: number, total: number) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -36,6 +39,9 @@ export async function loadDocuments(
   options: TokenizeOptions,
 ): Promise<TokenDocuments> {
   const { sha256, documents } = await readDocuments(file);
+  const kept = options.cache && (await cachePath(options.cache, sha256, options));
+  const cached = kept === undefined ? null : await readCache(kept);
+  if (cached !== null) return { file, sha256, ...cached };
   const encoder = await DocumentEncoder.create(tokenizer, options);
   const [ids, answers]: [Int32Array[], Uint8Array[]] = [[], []];
   const starts = new Int32Array(documents.length + 1);
@@ -51,7 +57,9 @@ export async function loadDocuments(
     hasAnswers[i] = Number(document.end === 'answer' || document.segments.some(({ answer }) => answer));
     options.onProgress?.(i + 1, documents.length);
   }
-  return { file, sha256, ids: concat(Int32Array, ids), answers: concat(Uint8Array, answers), starts, hasAnswers };
+  const arrays = { ids: concat(Int32Array, ids), answers: concat(Uint8Array, answers), starts, hasAnswers };
+  if (kept !== undefined) await writeCache(kept, arrays);
+  return { file, sha256, ...arrays };
 }
 
 export interface EncodedDocument {
