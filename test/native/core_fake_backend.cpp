@@ -76,7 +76,7 @@ int64_t rows_of(OpKind kind, const void* params) {
   return visit_op(kind, [&](auto op) -> int64_t {
     using Params = typename decltype(op)::Params;
     const auto& p = *static_cast<const Params*>(params);
-    if constexpr (std::is_same_v<Params, AttentionParams>) {
+    if constexpr (requires { p.half.rows; }) {
       return p.half.rows;
     } else if constexpr (std::is_same_v<Params, CopyBlocksParams>) {
       return p.pairs;
