@@ -57,8 +57,23 @@ TEST_CASE("barriers hold every thread [race]") {
   });
 }
 
+__global__ void leave_something(float* found) {
+  SWIFTKV_SHARED(float, left, [3]);
+  if (threadIdx.x == 0) found[blockIdx.x] = left[2];
+  __syncthreads();
+  left[threadIdx.x % 3] = 1.0f;
+}
+
+TEST_CASE("a static variable in shared memory holds nothing of the block before") {
+  for_each_schedule([] {
+    std::vector<float> found(4, 0.0f);
+    CHECK(why(launch("leave_something", &leave_something, dim3(4), dim3(64), 0, nullptr, found.data())) == "");
+    for (const float x : found) CHECK(std::isnan(x));
+  });
+}
+
 __global__ void reduce(const float* x, float* sums, int n) {
-  __shared__ float partial[8];
+  SWIFTKV_SHARED(float, partial, [8]);
   float sum = 0.0f;
   for (int i = static_cast<int>(threadIdx.x); i < n; i += static_cast<int>(blockDim.x)) sum += x[i];
   sum = block_sum(sum, partial);

@@ -17,7 +17,7 @@ inline constexpr int kRowThreads = 256;  // of a block that makes one row
 template <class T, class Out>
 __global__ void __launch_bounds__(kRowThreads)
     fp8_rows(const T* a, int64_t width, int64_t stride, Out* out, float* scales) {
-  __shared__ float partial[kRowThreads / kWarp];
+  SWIFTKV_SHARED(float, partial, [kRowThreads / kWarp]);
   const int64_t row = blockIdx.x;
   const T* in = a + row * width;
   float most = 0.0f;

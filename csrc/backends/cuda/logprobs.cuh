@@ -19,7 +19,7 @@ SWIFTKV_DEVICE uint32_t top_key(float x) {
 
 // top: [rows, top_k] scratch.
 __global__ __launch_bounds__(kVocabThreads, 1) void logprobs_kernel(LogprobsParams p, TopToken* top) {
-  __shared__ VocabShared shared;
+  SWIFTKV_SHARED(VocabShared, shared);
   const int64_t row = blockIdx.x;
   const int64_t source = p.index == nullptr ? row : p.index[row];
   const float* logits = p.logits + source * p.vocab;

@@ -1,7 +1,7 @@
 // The one place that knows two compilers: nvcc makes device code of the kernels, g++ makes fibers of their threads
 // (csrc/backends/simt). Kernels (.cuh) and launchers (.cu) include this and nothing of the CUDA toolkit.
 //
-// Both sides give: __global__, __device__, __shared__, __launch_bounds__, threadIdx, blockIdx, blockDim, gridDim,
+// Both sides give: __global__, __device__, __launch_bounds__, threadIdx, blockIdx, blockDim, gridDim,
 // __syncthreads, __syncwarp, __shfl_sync, __shfl_xor_sync, __shfl_down_sync, __shfl_up_sync, __ballot_sync,
 // __any_sync, __all_sync, __syncthreads_or, atomicAdd/Max/Min/CAS/Exch on 32-bit shared and global words, dim3,
 // uint2, uint4, int2, int4, float2, float4 with make_*, __float_as_uint, __uint_as_float, __popc, __ffs, __clz, __dp4a,
@@ -14,6 +14,9 @@
 #include <cuda_runtime.h>
 
 #include "backends/cuda/launch_nvcc.h"
+
+// A variable of the block: SWIFTKV_SHARED(T, name), or SWIFTKV_SHARED(T, name, [n]) for an array.
+#define SWIFTKV_SHARED(T, name, ...) __shared__ T name __VA_ARGS__
 
 // A block's dynamic shared memory, as an array of T. Once per kernel.
 #define SWIFTKV_DYNAMIC_SHARED(T, name)                                     \

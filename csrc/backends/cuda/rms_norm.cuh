@@ -12,7 +12,7 @@ namespace swiftkv::cuda {
 // the block adds: the bits of a row depend on its values and their number.
 template <class Out>
 __global__ __launch_bounds__(kRowThreads) void rms_norm_kernel(RmsNormParams p, bool whole) {
-  __shared__ float partial[kRowThreads / kWarp];
+  SWIFTKV_SHARED(float, partial, [kRowThreads / kWarp]);
   const int64_t row = blockIdx.x;
   const float* x = p.x + row * p.dim;
   Out* out = static_cast<Out*>(p.out.data) + row * p.dim;

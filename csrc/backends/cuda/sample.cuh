@@ -156,7 +156,7 @@ SWIFTKV_DEVICE int32_t draw(SampleRow row, const SamplerSlot& s, int32_t output_
 // A block a row; first_row: of the wave.
 __global__ __launch_bounds__(kVocabThreads, 1) void sample_kernel(SampleParams p, SampleScratch scratch,
                                                                   int64_t first_row) {
-  __shared__ VocabShared shared;
+  SWIFTKV_SHARED(VocabShared, shared);
   const int64_t i = first_row + blockIdx.x;
   SampleRow row = {p.logits + i * p.vocab, nullptr, nullptr, static_cast<int32_t>(p.vocab)};
   const auto answer = [&](int32_t id) {

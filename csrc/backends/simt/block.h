@@ -17,6 +17,7 @@ inline constexpr int kLanes = 32;
 inline constexpr int kMaxWarps = kMaxThreads / kLanes;
 inline constexpr int kWarpsOfGroup = 4;  // of a warpgroup
 inline constexpr int kNamedBarriers = 16;
+inline constexpr int kMaxStaticShared = 16;
 inline constexpr size_t kSharedWindow = 227 * 1024;  // what a block of sm_90 may have
 inline constexpr size_t kCopyUnit = 16;
 inline constexpr uint32_t kMaxProducts = 128;  // of a warpgroup under way
@@ -148,6 +149,9 @@ struct Block {
 
   bool failed;
   char began, ended;  // ThreadSanitizer's objects of the edges of a block
+
+  const void* static_shared[kMaxStaticShared];  // variables that threads of this block came to
+  int static_shared_count;
 
   // Thread that copied into 16 bytes by cp.async and has not fenced since, + 1; for the asynchronous proxy.
   uint16_t unfenced[kSharedWindow / kCopyUnit];

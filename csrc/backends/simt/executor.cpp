@@ -137,6 +137,7 @@ void begin_block(const dim3& threads) {
     t.exited = false;
     t.waits_for = nullptr;
   }
+  block.static_shared_count = 0;
   reset_copies();
   const size_t bytes = block.grid->shared_bytes;
   asan_unpoison(arena, kSharedWindow + kGuard);
@@ -284,6 +285,16 @@ unsigned char* shared_memory(size_t alignment, const Site& site) {
   if (block.grid->shared_bytes == 0) stop(site, "the launch gave no dynamic shared memory");
   if (alignment > 1024) stop(site, "dynamic shared memory is aligned to 1024 bytes, not to %zu", alignment);
   return arena;
+}
+
+void static_shared(void* variable, size_t bytes, const Site& site) {
+  for (int i = 0; i < block.static_shared_count; ++i) {
+    if (block.static_shared[i] == variable) return;
+  }
+  if (block.static_shared_count == kMaxStaticShared)
+    stop(site, "more than %d variables in shared memory", kMaxStaticShared);
+  block.static_shared[block.static_shared_count++] = variable;
+  fill_bytes(static_cast<unsigned char*>(variable), 0xff, bytes);
 }
 
 uint32_t shared_address(const void* p, const Site& site) {

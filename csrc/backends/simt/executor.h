@@ -103,6 +103,8 @@ void copy_async_wait(uint32_t groups_left);
 
 // The block's dynamic shared memory, and an address's place in it.
 unsigned char* shared_memory(size_t alignment, const Site& site);
+// A thread comes to the declaration of a static variable in shared memory: the first of its block fills it with NaN.
+void static_shared(void* variable, size_t bytes, const Site& site);
 uint32_t shared_address(const void* p, const Site& site);
 
 // A trap instruction: the launch fails.

@@ -18,9 +18,13 @@
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-// One block at a time, so a static variable is a block's.
-#define __shared__ static
 #define __constant__ static
+
+// A variable of the block. One block runs at a time, so a static one is a block's; the first thread that comes to it
+// finds NaN bytes.
+#define SWIFTKV_SHARED(T, name, ...) \
+  static T name __VA_ARGS__;         \
+  ::swiftkv::simt::static_shared(&name, sizeof name, ::swiftkv::simt::Site::current())
 
 // A block's dynamic shared memory, as an array of T. Once per kernel.
 #define SWIFTKV_DYNAMIC_SHARED(T, name) \

@@ -72,7 +72,7 @@ extern "C" __global__ void self_load_store(const uint32_t* in, uint32_t* out) {
 
 // in: finite values. Shuffles and a block barrier, in one fixed order.
 extern "C" __global__ void self_block_sum(const uint32_t* in, uint32_t* out) {
-  __shared__ float partial[2][kWarp];
+  SWIFTKV_SHARED(float, partial, [2][kWarp]);
   const float x = __uint_as_float(in[2 * self_thread()] & 0xbfffffffu);
   out[2 * self_thread()] = __float_as_uint(block_sum(x, partial[0]));
   out[2 * self_thread() + 1] = __float_as_uint(block_max(x, partial[1]));
