@@ -41,15 +41,53 @@ SWIFTKV_DEVICE float kv_scale(const KvHead& h, int offset) {
   return h.dynamic_scale != nullptr ? h.dynamic_scale[offset] : h.fixed_scale;
 }
 
-// Element i of the row at `offset`, without its scale.
-SWIFTKV_DEVICE float kv_element(const KvHead& h, DType dtype, int head_dim, int offset, int i) {
-  const int at = offset * head_dim + i;
-  switch (dtype) {
-    case DType::f32: return reinterpret_cast<const float*>(h.rows)[at];
-    case DType::bf16: return load_f32(reinterpret_cast<const bf16*>(h.rows)[at]);
-    default: return load_f32(reinterpret_cast<const fp8_e4m3*>(h.rows)[at]);
-  }
+SWIFTKV_DEVICE float4 load_four(const float* p) {
+  return *reinterpret_cast<const float4*>(p);
 }
+SWIFTKV_DEVICE float4 load_four(const bf16* p) {
+  const uint2 v = *reinterpret_cast<const uint2*>(p);
+  return make_float4(bf16_low(v.x), bf16_high(v.x), bf16_low(v.y), bf16_high(v.y));
+}
+SWIFTKV_DEVICE float4 load_four(const fp8_e4m3* p) {
+  const uint32_t v = *reinterpret_cast<const uint32_t*>(p);
+  const auto at = [v](int shift) { return load_f32(fp8_e4m3{static_cast<uint8_t>(v >> shift)}); };
+  return make_float4(at(0), at(8), at(16), at(24));
+}
+
+// The values of one head in memory, for store_head and write_kv: one by one, and by fours where the width is a multiple
+// of four. T: float or a cache's dtype.
+template <class T>
+struct StoredHead {
+  const T* row;
+  __device__ float operator()(int i) const { return load_f32(row[i]); }
+  __device__ float4 four(int i) const { return load_four(row + i); }
+};
+
+template <class X>
+inline constexpr bool kHasFours = requires(const X& x) { x.four(0); };
+
+// x(i) .. x(i + 3), i a multiple of four: at once where X can.
+template <class X>
+SWIFTKV_DEVICE float4 four_of(const X& x, int i) {
+  if constexpr (kHasFours<X>)
+    return x.four(i);
+  else
+    return make_float4(x(i), x(i + 1), x(i + 2), x(i + 3));
+}
+
+// X after f, element by element.
+template <class X, class F>
+struct MappedHead {
+  const X& x;
+  F f;
+  __device__ float operator()(int i) const { return f(x(i)); }
+  __device__ float4 four(int i) const {
+    const float4 v = four_of(x, i);
+    return make_float4(f(v.x), f(v.y), f(v.z), f(v.w));
+  }
+};
+template <class X, class F>
+MappedHead(const X&, F) -> MappedHead<X, F>;
 
 // Over the kHeadLanes lanes of a head; every lane of the warp comes here, and the lanes of a head get the same bits.
 SWIFTKV_DEVICE float head_max(float x) {
@@ -67,7 +105,7 @@ SWIFTKV_DEVICE float head_sum(float x) {
 // of them. `out` is then 16-byte aligned, as every row of a tensor or page is.
 template <class T, class X>
 SWIFTKV_DEVICE void store_head(T* out, int count, int lane, const X& x) {
-  constexpr int kVector = 16 / static_cast<int>(sizeof(T)), kPerWord = kVector / 4;
+  constexpr int kVector = 16 / static_cast<int>(sizeof(T));
   if (count % kVector != 0) {
     for (int i = lane; i < count; i += kHeadLanes) out[i] = store_as<T>(x(i));
     return;
@@ -75,14 +113,16 @@ SWIFTKV_DEVICE void store_head(T* out, int count, int lane, const X& x) {
   for (int first = lane * kVector; first < count; first += kHeadLanes * kVector) {
     uint32_t words[4];
 #pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      const int i = first + w * kPerWord;
-      if constexpr (std::is_same_v<T, float>)
-        words[w] = __float_as_uint(x(i));
-      else if constexpr (std::is_same_v<T, fp8_e4m3>)
-        words[w] = pack_e4m3(x(i), x(i + 1)) | pack_e4m3(x(i + 2), x(i + 3)) << 16;
-      else
-        words[w] = ptx::pack_bf16x2(x(i), x(i + 1));
+    for (int f = 0; f < kVector / 4; ++f) {
+      const float4 v = four_of(x, first + 4 * f);
+      if constexpr (std::is_same_v<T, float>) {
+        words[0] = __float_as_uint(v.x), words[1] = __float_as_uint(v.y);
+        words[2] = __float_as_uint(v.z), words[3] = __float_as_uint(v.w);
+      } else if constexpr (std::is_same_v<T, fp8_e4m3>) {
+        words[f] = pack_e4m3(v.x, v.y) | pack_e4m3(v.z, v.w) << 16;
+      } else {
+        words[2 * f] = ptx::pack_bf16x2(v.x, v.y), words[2 * f + 1] = ptx::pack_bf16x2(v.z, v.w);
+      }
     }
     *reinterpret_cast<uint4*>(out + first) = make_uint4(words[0], words[1], words[2], words[3]);
   }
@@ -96,8 +136,15 @@ SWIFTKV_DEVICE void write_kv(const KvCache& cache, int slot, int head, KvPart pa
   const int hd = cache.head_dim, count = slot < 0 ? 0 : hd;
   float most = 0.0f;
   if (cache.scales == KvScales::dynamic) {
-    for (int i = lane; i < count; i += kHeadLanes)
-      most = fmaxf(most, fabsf(x(i)));  // NaN never wins; its own code is NaN
+    const auto take = [&most](float value) { most = fmaxf(most, fabsf(value)); };  // NaN never wins; its code is NaN
+    if (kHasFours<X> && count % 4 == 0) {
+      for (int i = 4 * lane; i < count; i += 4 * kHeadLanes) {
+        const float4 v = four_of(x, i);
+        take(v.x), take(v.y), take(v.z), take(v.w);
+      }
+    } else {
+      for (int i = lane; i < count; i += kHeadLanes) take(x(i));
+    }
     most = head_max(most);
   }
   if (slot < 0) return;
@@ -113,7 +160,8 @@ SWIFTKV_DEVICE void write_kv(const KvCache& cache, int slot, int head, KvPart pa
     scale = fp8_scale(most);
     if (lane == 0) h.dynamic_scale[offset] = scale;
   }
-  store_head(reinterpret_cast<fp8_e4m3*>(h.rows) + offset * hd, hd, lane, [&](int i) { return x(i) / scale; });
+  store_head(reinterpret_cast<fp8_e4m3*>(h.rows) + offset * hd, hd, lane,
+             MappedHead(x, [scale](float value) { return value / scale; }));
 }
 
 }  // namespace swiftkv::cuda

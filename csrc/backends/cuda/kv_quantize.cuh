@@ -13,9 +13,9 @@ __global__ void __launch_bounds__(kKvThreads) kv_quantize_kernel(KvQuantizeParam
   const int lane = static_cast<int>(threadIdx.x) % kHeadLanes, heads = p.cache.num_kv_heads;
   const int64_t row = item / heads;
   const int head = static_cast<int>(item % heads), slot = row < p.rows ? p.slots[row] : -1;
-  const float *const k = p.k + item * p.cache.head_dim, *const v = p.v + item * p.cache.head_dim;
-  write_kv(p.cache, slot, head, KvPart::k, lane, [k](int i) { return k[i]; });
-  write_kv(p.cache, slot, head, KvPart::v, lane, [v](int i) { return v[i]; });
+  const int64_t at = item * p.cache.head_dim;
+  write_kv(p.cache, slot, head, KvPart::k, lane, StoredHead<float>{p.k + at});
+  write_kv(p.cache, slot, head, KvPart::v, lane, StoredHead<float>{p.v + at});
 }
 
 }  // namespace swiftkv::cuda
