@@ -22,6 +22,7 @@ const cases = nvcc === undefined ? [] : run(program, []).trim().split('\n');
 const sources: Record<string, readonly string[]> = {
   kv_quantize: ['kv_quantize'],
   attention_decode: ['attention_decode'],
+  attention_prefill: ['attention_prefill'],
   linear: ['linear', 'product'],
   quantize_rows: ['quantize_rows', 'product'],
   qkv_rope_cache: ['heads_product', 'product'],

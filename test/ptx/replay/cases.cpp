@@ -56,10 +56,10 @@ Status kv_quantize(Recorder& r, int arch, const CacheShape& shape) {
   return r.run(arch, &cuda::kv_quantize, KvQuantizeParams{kRows, k.data(), v.data(), slots.data(), cache.view()});
 }
 
-// Decode of sequences that end at block and split edges, over pages that the reference has filled.
-Status attention_decode(Recorder& r, int arch, const CacheShape& shape, int32_t num_heads, DType dtype) {
+// Attention of the sequences' rows over pages that the reference has filled.
+Status attention(Recorder& r, int arch, const CacheShape& shape, int32_t num_heads, DType dtype, QuerySelect select,
+                 const std::vector<Sequence>& sequences) {
   Rng rng(2);
-  const std::vector<Sequence> sequences{{1, 1}, {16, 1}, {45, 1}, {300, 1}};
   const int32_t blocks = blocks_needed(sequences);
   const Half half(sequences, blocks, rng);
   const Cache cache(shape, blocks);
@@ -71,16 +71,26 @@ Status attention_decode(Recorder& r, int arch, const CacheShape& shape, int32_t 
     const std::vector<float> k = random_values(rng, rows * width), v = random_values(rng, rows * width);
     run_reference(&cpu::scalar::kv_quantize, KvQuantizeParams{rows, k.data(), v.data(), slots.data(), cache.view()});
   }
-  const auto rows = static_cast<int64_t>(sequences.size());
+  const auto rows = static_cast<int64_t>(half.positions.size());
   const Tensor q(dtype, random_values(rng, rows * num_heads * shape.head_dim));
   const Tensor o(dtype, rows * num_heads * shape.head_dim);
   record(r, half);
   record(r, cache);
   record(r, "q", q);
   record(r, "o", o);
-  const AttentionParams p{half.view(),  QuerySelect::one_row, num_heads,     q.activation(),
-                          cache.view(), 1.0f / 8.0f,          o.activation()};
-  return r.run(arch, &cuda::attention_decode, p, &cuda::attention_scratch);
+  const AttentionParams p{half.view(), select, num_heads, q.activation(), cache.view(), 1.0f / 8.0f, o.activation()};
+  const auto op = select == QuerySelect::one_row ? &cuda::attention_decode : &cuda::attention_prefill;
+  return r.run(arch, op, p, &cuda::attention_scratch);
+}
+
+// Sequences that end at block and split edges.
+Status attention_decode(Recorder& r, int arch, const CacheShape& shape, int32_t num_heads, DType dtype) {
+  return attention(r, arch, shape, num_heads, dtype, QuerySelect::one_row, {{1, 1}, {16, 1}, {45, 1}, {300, 1}});
+}
+
+// Prompts: a whole one that ends behind a block, one that goes on, and one whose rows cross the edge of a split.
+Status attention_prefill(Recorder& r, int arch, const CacheShape& shape, int32_t num_heads, DType dtype) {
+  return attention(r, arch, shape, num_heads, dtype, QuerySelect::many_rows, {{17, 17}, {40, 3}, {258, 4}});
 }
 
 Status linear(Recorder& r, int arch, DType a_dtype, DType w_dtype, int64_t rows, int64_t n, int64_t k) {
@@ -200,6 +210,9 @@ const ReplayCase kReplayCases[] = {
     {"attention_decode bf16 sm_80", [](Recorder& r) { return attention_decode(r, 80, kBf16, 8, DType::bf16); }},
     {"attention_decode fp8-dynamic sm_89",
      [](Recorder& r) { return attention_decode(r, 89, kDynamic, 8, DType::bf16); }},
+    {"attention_prefill bf16 sm_80", [](Recorder& r) { return attention_prefill(r, 80, kBf16, 8, DType::bf16); }},
+    {"attention_prefill fp8-dynamic sm_89",
+     [](Recorder& r) { return attention_prefill(r, 89, kDynamic, 8, DType::bf16); }},
     {"linear bf16 sm_80", [](Recorder& r) { return linear(r, 80, DType::bf16, DType::bf16, 17, 80, 96); }},
     {"linear bf16-one-row sm_80", [](Recorder& r) { return linear(r, 80, DType::bf16, DType::bf16, 1, 80, 96); }},
     {"linear fp8 sm_80", [](Recorder& r) { return linear(r, 80, DType::bf16, DType::fp8_e4m3, 17, 80, 96); }},
