@@ -6,11 +6,13 @@ import { version } from '../version.ts';
 import { benchCommand } from './bench/bench.ts';
 import { chatCommand } from './chat/chat.ts';
 import { convertCommand } from './convert.ts';
+import { distillCommand } from './distill.ts';
 import { evalCommand } from './eval/eval.ts';
 import { reportError } from './exit.ts';
 import { exportCommand } from './export.ts';
 import { generateCommand } from './generate.ts';
 import { infoCommand } from './info.ts';
+import { trainCommand } from './train.ts';
 
 const program = new Command('swiftkv')
   .description('SwiftKV language models inside Node: prompt tokens skip the later layers')
@@ -25,6 +27,8 @@ for (const command of [
   evalCommand(),
   exportCommand(),
   convertCommand(),
+  distillCommand(),
+  trainCommand(),
   benchCommand(),
 ]) {
   program.addCommand(command.exitOverride().showHelpAfterError('(see --help)'));
@@ -42,6 +46,7 @@ Examples:
   swiftkv info embedded:swiftkv-50
   swiftkv generate embedded:base --prompt "The code for Mara is 4821. Question: What is the code for Mara? Answer:" -n 8
   cat document.txt | swiftkv generate DIR --max-tokens 100 --stats
+  swiftkv distill DIR --kv-layers 50% --group-size 4 --data chats.jsonl --steps 1000 --out STUDENT
   swiftkv convert DIR --kv-layers 50% --group-size 4 --out STUDENT
   swiftkv eval embedded:base embedded:swiftkv-50 --perplexity embedded:heldout --exact embedded:recall --every 3
 

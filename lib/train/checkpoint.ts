@@ -53,7 +53,7 @@ export async function saveRun(
     await rm(path, { recursive: true, force: true });
     await rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
+    await rm(temporary, { recursive: true, force: true }).catch(() => {});
     if (SwiftKVError.is(error)) throw error;
     const { message } = error as Error;
     throw new SwiftKVError(

@@ -70,7 +70,7 @@ describe('gradients', () => {
   it.each(students.flatMap((name) => (['distill', 'train'] as const).map((task) => [name, task] as const)))(
     'have the same bits with recomputation and on two threads, %s %s',
     async (name, task) => {
-      const gradients = [];
+      const gradients: Float32Array[] = [];
       for (const option of [{}, { recompute: true }, { threads: 2 }, { recompute: true, threads: 2 }]) {
         await withModel(name, { task, ...option }, async (model) => {
           await model.microStep(batchOf(model.config.hiddenSize));

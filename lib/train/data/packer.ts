@@ -86,15 +86,20 @@ export class DataStream {
   /** @throws ERR_INVALID_ARGUMENT where the state is not one of a stream of these documents and options */
   static restore(sources: readonly DataSource[], options: StreamOptions, state: DataState): DataStream {
     const stream = new DataStream(sources, options);
-    if (state?.fingerprint !== stream.#fingerprint || state.sources?.length !== sources.length) {
+    stream.restore(state);
+    return stream;
+  }
+
+  /** Goes to where a stream of the same documents and options was. @throws ERR_INVALID_ARGUMENT for a state of another */
+  restore(state: DataState): void {
+    if (state?.fingerprint !== this.#fingerprint || state.sources?.length !== this.#sources.length) {
       throw new SwiftKVError(
         'ERR_INVALID_ARGUMENT',
         'The training data or its options are not those of the run to go on with: give the same files in the same order, ' +
           'the same weights, lengths and seed, or begin a new run',
       );
     }
-    for (const [i, source] of stream.#sources.entries()) source.state = structuredClone(state.sources[i]!);
-    return stream;
+    for (const [i, source] of this.#sources.entries()) source.state = structuredClone(state.sources[i]!);
   }
 
   state(): DataState {
