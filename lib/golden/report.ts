@@ -105,8 +105,10 @@ export async function checkFolder(
     }
   }
   if (folder.fp8Table !== null && wanted('fp8_e4m3')) add(await checkFp8Table(folder.fp8Table));
-  for (const name of folder.distill.filter(wanted)) {
-    for (const place of placesOf(devices)) add(await checkDistillation(dir, name, place));
+  for (const name of folder.distill.filter((name) => wanted(`${name}.distill`))) {
+    const cpu = placesOf(devices.filter((device) => device === 'cpu'));
+    for (const place of cpu) add(await checkDistillation(dir, name, place));
+    if (cpu.length === 0) report.notSupported.push({ name: `${name}.distill`, reason: 'training runs on the cpu' });
   }
   for (const name of folder.init.filter(wanted)) {
     add({ name, setting: 'initialisation', comparisons: await checkInit(dir, name) });

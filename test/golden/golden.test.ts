@@ -2,7 +2,7 @@
 
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { checkFolder, checkFp8Table, checkModel, dtypes } from '../../lib/golden/report.ts';
+import { checkDistillation, checkFolder, checkFp8Table, checkModel, dtypes } from '../../lib/golden/report.ts';
 import { optionsOf, places } from '../places.ts';
 
 const dir = fileURLToPath(new URL('data', import.meta.url));
@@ -42,9 +42,15 @@ it('starts a student like the reference, bit for bit', async () => {
   expect(notSupported).toEqual([]);
 });
 
-it('names what this version does not have, and nothing else', async () => {
-  const rest = await checkFolder(dir, 'swiftkv_g1.distill');
-  expect(rest.cases).toEqual([]);
+const distilled = ['llama_swiftkv_g1', 'llama_swiftkv_g2', 'qwen2_swiftkv_g2'];
+const levels = places.filter((place) => optionsOf(place).device === 'cpu');
+
+describe.skipIf(levels.length === 0).each(distilled)('distillation of %s', (model) => {
+  it.each(levels)('has the losses, gradients and steps of the reference at %s', async (place) => {
+    const { comparisons } = await checkDistillation(dir, model, place);
+    expect(comparisons.length).toBeGreaterThan(100);
+    expect(comparisons.filter((c) => !c.ok)).toEqual([]);
+  });
 });
 
 it('a folder without golden data is an error, not a success', async () => {
