@@ -48,7 +48,7 @@ const levels = places.filter((place) => optionsOf(place).device === 'cpu');
 describe.skipIf(levels.length === 0).each(distilled)('distillation of %s', (model) => {
   it.each(levels)('has the losses, gradients and steps of the reference at %s', async (place) => {
     const { comparisons } = await checkDistillation(dir, model, place);
-    expect(comparisons.length).toBeGreaterThan(100);
+    expect(comparisons.length).toBeGreaterThanOrEqual(100);
     expect(comparisons.filter((c) => !c.ok)).toEqual([]);
   });
 });
