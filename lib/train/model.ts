@@ -4,6 +4,7 @@ import { readRange } from '../checkpoint/files.ts';
 import type { CheckpointTensor } from '../checkpoint/safetensors.ts';
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
 import { openBackend } from '../kernels/backend.ts';
+import { availableMemory } from '../machine/memory.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { resolveModel } from '../model/embedded.ts';
 import type { ComputeDType } from '../model/forward.ts';
@@ -14,18 +15,13 @@ import { openModel } from '../model/open-model.ts';
 import type { Bindings } from '../model/program.ts';
 import { StepProgram } from '../model/step-program.ts';
 import { planWeights } from '../model/weight-plan.ts';
-import { decoderWeights, type TransposedKey, type WeightKey } from '../model/weights.ts';
-import type {
-  BatchCapacity,
-  DType,
-  NativeBatch,
-  NativeBinding,
-  NativeDevice,
-  NativeTensor,
-} from '../native/binding.ts';
+import type { TransposedKey, WeightKey } from '../model/weights.ts';
+import type { DType, NativeBatch, NativeBinding, NativeDevice, NativeTensor } from '../native/binding.ts';
 import { native } from '../native/load.ts';
-import { distillWeights, isSwiftKVWeight, layOut, type Parameters, type TrainedWeight } from './parameters.ts';
-import { distillStep, type MicroStep, publishProgram, trainStep, updateProgram } from './programs.ts';
+import { requireMemory, trainingBytes } from './memory.ts';
+import type { Parameters } from './parameters.ts';
+import { planTraining } from './plan.ts';
+import { type MicroStep, publishProgram, updateProgram } from './programs.ts';
 
 export interface TrainingModelOptions {
   /** `distill`: SwiftKV's own tensors, from the teacher in the same checkpoint. `train`: all parameters, from tokens. */
@@ -134,11 +130,13 @@ export class TrainingModel {
 
   /**
    * @param source a folder or `embedded:NAME`; to distil, of a SwiftKV model that still has its teacher's projections
-   * @throws what opening a model throws; ERR_UNSUPPORTED: a family or weights that cannot be trained
+   * @throws what opening a model throws; ERR_UNSUPPORTED: a family or weights that cannot be trained; ERR_OUT_OF_MEMORY
+   *   with the sum, before anything is allocated
    */
   static async open(source: string, options: TrainingModelOptions): Promise<TrainingModel> {
     const { checkpoint, config } = await openModel(resolveModel(source));
-    const targets = [...(options.task === 'distill' ? distillWeights(config) : decoderWeights(config))];
+    const training = planTraining(config, options);
+    const { targets, parameters, capacity, numBlocks, microStep: step, evaluation } = training;
     const plan = planWeights(targets, checkpoint.tensors, options.dtype, checkpoint.dir);
     if (plan.matrixDTypes.some((dtype) => dtype !== options.dtype)) {
       throw new SwiftKVError(
@@ -147,12 +145,12 @@ export class TrainingModel {
           'use the checkpoint that they were quantized from',
       );
     }
-    const parameters = layOut(targets, (key) => options.task === 'train' || isSwiftKVWeight(config, key));
-    const step = emitMicroStep(config, parameters.trained, options, true);
     const binding = native();
     const opened = openBackend(binding, { device: 'cpu', threads: options.threads, isa: options.isa });
     const device = opened.native;
     try {
+      const resolved = { ...options, threads: opened.threads, isa: opened.level };
+      requireMemory(trainingBytes(config, resolved, training), availableMemory());
       const weights = await allocateWeights(binding, device, plan.tensors, options.signal);
       await readWeights(binding, device, plan.segments, plan.sourceBytes, weights, { signal: options.signal });
       const memory = new TrainingMemory(binding, device, config, parameters, options);
@@ -162,8 +160,7 @@ export class TrainingModel {
       for (const key of step.transposed) await memory.transpose(key);
       await memory.readParameters(checkpoint.tensors);
 
-      const capacity = capacityOf(config, options);
-      const pool = binding.kvPool(device, Math.ceil(options.maxRows / blockTokens) + options.maxSeqs, [
+      const pool = binding.kvPool(device, numBlocks, [
         ...Array.from({ length: step.numCaches }, () => ({
           numKvHeads: config.numKvHeads,
           headDim: config.headDim,
@@ -193,7 +190,7 @@ export class TrainingModel {
         micro: make(options.task, step.program),
         update: make('update', updateProgram(trained, decayed, total, step.transposed)),
         publish: make('publish', publishProgram(trained, step.transposed)),
-        makeEvaluation: () => make('evaluation', emitMicroStep(config, trained, options, false).program),
+        makeEvaluation: () => make('evaluation', evaluation.program),
       });
       await device.touch();
       await model.publish();
@@ -304,35 +301,6 @@ export class TrainingModel {
 
 function sum(values: Float32Array): number {
   return values.reduce((total, value) => total + value, 0);
-}
-
-function emitMicroStep(
-  config: ModelConfig,
-  trained: readonly TrainedWeight[],
-  o: TrainingModelOptions,
-  gradients: boolean,
-): MicroStep {
-  const { dtype, recompute, taps = [] } = o;
-  const common = { config, dtype, trained, recompute, taps, gradients };
-  if (o.task === 'train') return trainStep(common);
-  const { temperature = 2, hiddenLossLayer = -2 } = o;
-  // -1 is the output of the final norm, -2 the input of the last layer.
-  const hiddenLayer =
-    hiddenLossLayer === null || hiddenLossLayer >= 0 ? hiddenLossLayer : config.numLayers + 1 + hiddenLossLayer;
-  return distillStep({ ...common, temperature, hiddenLayer });
-}
-
-function capacityOf(config: ModelConfig, { maxRows, maxSeqs, maxLength }: TrainingModelOptions): BatchCapacity {
-  return {
-    maxRows,
-    maxSeqs,
-    maxLogitRows: 1,
-    maxBlocksPerSeq: Math.ceil(maxLength / blockTokens),
-    numLayers: config.numLayers,
-    vocabSize: config.vocabSize,
-    maxTopLogprobs: 1,
-    maxCopies: 1,
-  };
 }
 
 /** Every sequence from position 0 on, with blocks of its own. */
