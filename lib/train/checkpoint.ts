@@ -42,11 +42,12 @@ export async function saveRun(
     await mkdir(temporary, { recursive: true });
     await writeSafetensors(
       join(temporary, arraysFile),
-      arrays.map((array) => {
-        const values = model.read(array);
-        const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-        return { name: array, dtype: 'F32', shape: [values.length], data };
-      }),
+      arrays.map((name) => ({
+        name,
+        dtype: 'F32',
+        shape: [model.parameters.total],
+        data: bytesOf(model, name),
+      })),
     );
     const json = { version, identity, ...state, updates: model.updates, layout: layoutOf(model) };
     await writeFile(join(temporary, stateFile), `${JSON.stringify(json, null, 2)}\n`, { flush: true });
@@ -66,6 +67,12 @@ export async function saveRun(
     await rm(join(folder, old), { recursive: true, force: true });
   }
   return path;
+}
+
+/** Read when it is written, so that one array at a time is in memory twice. */
+async function* bytesOf(model: TrainingModel, array: FlatArray): AsyncGenerator<Uint8Array> {
+  const { buffer, byteOffset, byteLength } = model.read(array);
+  yield new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /**

@@ -32,7 +32,7 @@ export interface TrainingBytes {
   inputs: number;
   /** All of these. */
   total: number;
-  /** Beside them, on the JavaScript heap, while a checkpoint is written. */
+  /** Beside them, outside of native code, while parameters are written: in f32, and in what the file has. */
   checkpoint: number;
 }
 
@@ -67,7 +67,7 @@ export function trainingBytes(
       4 * (5 * maxRows + options.maxSeqs * (capacity.maxBlocksPerSeq + 7)) + // the batch
       4 * options.maxLength * config.headDim,
   };
-  return { ...parts, total: sum(Object.values(parts), (bytes) => bytes), checkpoint: 3 * flat };
+  return { ...parts, total: sum(Object.values(parts), (bytes) => bytes), checkpoint: 2 * flat };
 }
 
 /** @throws ERR_OUT_OF_MEMORY with the sum, when it is more than `available` without what the process itself needs */
