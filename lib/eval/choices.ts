@@ -44,7 +44,8 @@ export interface ChoiceResult {
  * @throws ERR_IO, ERR_INVALID_ARGUMENT with file and line
  */
 export function readChoiceItems(file: string): Promise<ChoiceItem[]> {
-  return readJsonLines(file, (fields, where) => {
+  return readJsonLines(file, (fields, source) => {
+    const { where } = source;
     const question = stringField(fields, 'question', where);
     const { choices, answer } = fields;
     const isText = (choice: unknown) => typeof choice === 'string' && choice.trim() !== '';
@@ -55,7 +56,7 @@ export function readChoiceItems(file: string): Promise<ChoiceItem[]> {
     if (!Number.isInteger(index) || (index as number) < 0 || (index as number) >= choices.length) {
       throw wrongItem(where, `answer to be 0 to ${choices.length - 1} or one of the choices`, answer);
     }
-    return { question, choices, answer: index as number, where };
+    return { question, choices, answer: index as number, ...source };
   });
 }
 

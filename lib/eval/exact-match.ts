@@ -31,14 +31,15 @@ export interface ExactMatch extends Share {
 
 /** JSONL of { prompt, answer, stop? } and whatever else. @throws ERR_IO, ERR_INVALID_ARGUMENT with file and line */
 export function readExactItems(file: string): Promise<ExactItem[]> {
-  return readJsonLines(file, (fields, where) => {
+  return readJsonLines(file, (fields, source) => {
+    const { where } = source;
     const { stop } = fields;
     if (stop !== undefined && (typeof stop !== 'string' || stop === '')) {
       throw wrongItem(where, 'a non-empty string stop', stop);
     }
     const answer = stringField(fields, 'answer', where).trim();
     const stops = new Set([...(stop === undefined ? [] : [stop]), ...(answer.includes('\n') ? [] : ['\n'])]);
-    return { prompt: stringField(fields, 'prompt', where), answer, stops: [...stops], fields, where };
+    return { prompt: stringField(fields, 'prompt', where), answer, stops: [...stops], fields, ...source };
   });
 }
 
@@ -96,7 +97,8 @@ export function exactMatchOf(results: readonly ExactResult[], by = 'length'): Ex
   };
 }
 
-function groupOf({ item, promptTokens }: ExactResult, by: string): string {
+/** What a result is grouped by: a field of its item, or else its prompt's tokens. */
+export function groupOf({ item, promptTokens }: ExactResult, by: string): string {
   const value = item.fields[by];
   if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return String(value);
   return `<= ${2 ** Math.ceil(Math.log2(Math.max(promptTokens, 64)))}`;

@@ -3,9 +3,11 @@
 import { readFile } from 'node:fs/promises';
 import { SwiftKVError } from '../errors.ts';
 
-/** `file:line`, for messages. */
 export interface Sourced {
+  /** `file:line`, for messages. */
   where: string;
+  /** What an item is called in results, whatever folder its file is in: its field `id`, or else its line. */
+  id: string;
 }
 
 /**
@@ -15,7 +17,7 @@ export interface Sourced {
  */
 export async function readJsonLines<Item>(
   file: string,
-  parse: (value: Record<string, unknown>, where: string) => Item,
+  parse: (value: Record<string, unknown>, source: Sourced) => Item,
 ): Promise<Item[]> {
   const text = await readText(file);
   const items: Item[] = [];
@@ -31,7 +33,10 @@ export async function readJsonLines<Item>(
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw wrongItem(where, 'a JSON object', value);
     }
-    items.push(parse(value as Record<string, unknown>, where));
+    const fields = value as Record<string, unknown>;
+    const { id } = fields;
+    const isName = typeof id === 'string' || typeof id === 'number';
+    items.push(parse(fields, { where, id: isName ? String(id) : `line ${i + 1}` }));
   }
   if (items.length === 0) throw new SwiftKVError('ERR_INVALID_ARGUMENT', `${file} has no items`);
   return items;

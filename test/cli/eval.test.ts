@@ -26,7 +26,7 @@ describe('eval', () => {
       ...['--choices', quiz, '--shots', '1', '--json'],
     ]);
     expect(run).toMatchObject({ code: 0, stderr: '' });
-    const { results } = JSON.parse(run.stdout);
+    const { data, results, paired } = JSON.parse(run.stdout);
     expect(results.map((r: { model: string; kvCache: string }) => [r.model, r.kvCache])).toEqual([
       ['embedded:base', 'bf16'],
       ['embedded:base', 'fp8'],
@@ -43,6 +43,40 @@ describe('eval', () => {
     expect(baseFp8.agreement.kl.value).toBeGreaterThan(0);
     expect(cut.agreement.kl.value).toBeGreaterThan(baseFp8.agreement.kl.value);
     expect(cutFp8.kvBytesPerToken).toBe((cut.kvBytesPerToken * 9) / 16);
+
+    expect(Object.keys(data)).toEqual(['perplexity', 'exact', 'choices']);
+    expect(base.exact.perItem.map(({ id }: { id: string }) => id)).toEqual(
+      Array.from({ length: 6 }, (_, i) => `eval-150-${i}`),
+    );
+    expect(base.exact.perItem.filter(({ correct }: { correct: boolean }) => correct)).toHaveLength(base.exact.yes);
+    expect(base.choices.perItem.map(({ id }: { id: string }) => id)).toEqual(['line 1', 'line 2']);
+    expect(paired.against).toEqual({ model: 'embedded:base', kvCache: 'bf16' });
+    expect(paired.rows).toHaveLength(3);
+    const { perplexity, exact, choices, agreement } = paired.rows[1];
+    expect(perplexity.change.value).toBeCloseTo(cut.perplexity.perplexity / base.perplexity.perplexity - 1, 12);
+    expect(exact.value).toBeCloseTo(cut.exact.value - base.exact.value, 12);
+    expect(exact.groups.map(({ group }: { group: string }) => group)).toEqual(['150']);
+    expect(choices.plain.items).toBe(2);
+    expect(agreement.agreement.value).toBeCloseTo(cut.agreement.agreement.value - 1, 12);
+
+    // A file against itself: its first row is found again, with no difference.
+    const file = join(folder, 'run.json');
+    await writeFile(file, run.stdout);
+    const again = JSON.parse((await swiftkv(['eval', '--pair', file, file, '--json'])).stdout).paired.rows;
+    expect(again).toHaveLength(7);
+    expect(again[1]).toEqual({ file, ...paired.rows[1] });
+    expect(again[3]).toMatchObject({ exact: { value: 0, low: 0, high: 0 }, choices: { plain: { low: 0, high: 0 } } });
+    expect(again[3].perplexity.change).toEqual({ value: 0, low: 0, high: 0 });
+  });
+
+  it('prints what each row changes against the first, and nothing changes for the same model', async () => {
+    const args = ['--perplexity', 'embedded:heldout', '--window', '32', '--exact', 'embedded:recall', '--limit', '3'];
+    const run = await swiftkv(['eval', 'embedded:base', 'embedded:base', 'embedded:swiftkv-50-g4', ...args]);
+    const [, , second] = run.stdout.split('\n\n');
+    expect(run.stdout).toContain('\n\nagainst embedded:base (bf16): difference on the same items and windows');
+    expect(second).toMatch(/^model +KV cache +perplexity, % +exact, points$/m);
+    expect(second).toMatch(/^embedded:base +bf16 +0\.00 \[0\.00, 0\.00\] +0\.0 \[0\.0, 0\.0\]$/m);
+    expect(second).toMatch(/^embedded:swiftkv-50-g4 +bf16 +\+\d+\.\d\d \[-?\+?[\d.]+, \+[\d.]+\] /m);
   });
 
   it('prints a table by default, and markdown', async () => {

@@ -19,6 +19,7 @@ const items: ChoiceItem[] = ['red', 'blue', 'green'].map((color, i) => ({
   choices: ['red', 'blue', 'green'],
   answer: i,
   where: `quiz:${i + 1}`,
+  id: `line ${i + 1}`,
 }));
 
 describe('the prompt of an item', () => {

@@ -25,6 +25,7 @@ const item = (answer: string, stops = ['\n'], fields = {}): ExactItem => ({
   stops,
   fields,
   where: 'items:1',
+  id: '1',
 });
 
 describe('an exact answer', () => {

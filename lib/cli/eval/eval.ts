@@ -7,6 +7,7 @@ import { defaultInFlight } from '../../eval/perplexity.ts';
 import { windowDefaults } from '../../eval/windows.ts';
 import { version } from '../../version.ts';
 import { choiceList } from '../bench/options.ts';
+import { note } from '../bench/output.ts';
 import { withInterrupt } from '../exit.ts';
 import {
   addModelOptions,
@@ -17,8 +18,11 @@ import {
   positiveInteger,
 } from '../model-options.ts';
 import { evaluateModels } from './evaluate.ts';
-import { printResults } from './report.ts';
-import { prepareTasks } from './tasks.ts';
+import { formatJson } from './json.ts';
+import { pairRows } from './pair.ts';
+import { readPairedFiles } from './pair-files.ts';
+import { printPaired, printResults } from './report.ts';
+import { dataDigests, prepareTasks } from './tasks.ts';
 
 export interface EvalFlags extends Omit<ModelFlags, 'kvDtype'> {
   kvDtype?: KvDType[];
@@ -36,6 +40,7 @@ export interface EvalFlags extends Omit<ModelFlags, 'kvDtype'> {
   every?: number;
   limit?: number;
   inFlight: number;
+  pair?: boolean;
   json?: boolean;
   markdown?: boolean;
 }
@@ -43,7 +48,7 @@ export interface EvalFlags extends Omit<ModelFlags, 'kvDtype'> {
 export function evalCommand(): Command {
   const command = new Command('eval')
     .description('measure perplexity, exact answers, choices and agreement of models, side by side')
-    .argument('<models...>', modelArgument)
+    .argument('<models...>', `${modelArgument}; with --pair, files of --json`)
     .option('--perplexity <file>', 'UTF-8 text to score in windows')
     .option('--window <n>', 'tokens of a window', positiveInteger, windowDefaults.window)
     .option('--stride <n>', "tokens from one window's start to the next (default: the window)", positiveInteger)
@@ -62,9 +67,17 @@ export function evalCommand(): Command {
     .option('--markdown', 'print the table as markdown')
     .addHelpText('after', help);
   const kvDtypes = new Option('--kv-dtype <list>', 'KV caches to try, e.g. bf16,fp8 (default: as --dtype)');
-  return addModelOptions(command, kvDtypes.argParser(choiceList(kvDTypes))).action(
-    (models: string[], flags: EvalFlags) => withInterrupt((signal) => evaluate(models, flags, signal)),
+  addModelOptions(command, kvDtypes.argParser(choiceList(kvDTypes)));
+  // What was measured is in the files.
+  const measuring = command.options.map((option) => option.attributeName());
+  const pair = new Option('--pair', 'compare the rows of files that --json wrote; runs no model').conflicts(
+    measuring.filter((name) => name !== 'json' && name !== 'markdown'),
   );
+  return command
+    .addOption(pair)
+    .action((models: string[], flags: EvalFlags) =>
+      flags.pair ? pairFiles(models, flags) : withInterrupt((signal) => evaluate(models, flags, signal)),
+    );
 }
 
 const help = `
@@ -81,12 +94,18 @@ choices      right if the choice of the highest log-likelihood is the answer's: 
 agree        how often the most likely next token is the other model's, and KL(other || model) in nats. The other model
              takes the same options and the first cache of --kv-dtype.
 
+A second table has each row's difference from the first, judged on pairs, the items that both answer and the windows that
+both score: perplexity in % of the first row's, exact and choices in points (Tango's score interval), [low, high] of 95%.
+The intervals are narrower than two ± suggest: both find the same items hard. --json has them by group, and item by item;
+--pair makes the same table of such files, whose rows are all compared with the first row of the first file. They must be
+of the same items and settings; models, caches and machines may differ.
+
 FILE may be embedded:heldout (text) or embedded:recall (600 items for --exact): what the embedded models are judged on.
 
 Examples:
   swiftkv eval embedded:base embedded:swiftkv-50 --perplexity embedded:heldout --exact embedded:recall --every 3
   swiftkv eval DIR --kv-dtype bf16,fp8 --perplexity book.txt --window 2048 --agree embedded:base --markdown
-  swiftkv eval DIR --choices quiz.jsonl --shots 5 --json
+  swiftkv eval DIR --choices quiz.jsonl --shots 5 --json > before.json; ...; swiftkv eval --pair before.json after.json
 `;
 
 async function evaluate(models: string[], flags: EvalFlags, signal: AbortSignal): Promise<void> {
@@ -101,8 +120,24 @@ async function evaluate(models: string[], flags: EvalFlags, signal: AbortSignal)
   }
   const tasks = await prepareTasks(flags);
   const results = await evaluateModels(models, tasks, flags, signal);
+  const paired = results.length > 1 ? pairRows(results) : undefined;
   if (flags.json) {
     const { json: _, markdown: __, ...settings } = flags;
-    process.stdout.write(`${JSON.stringify({ swiftkv: version, settings, results }, null, 2)}\n`);
-  } else printResults(results, flags.markdown ?? false);
+    const body = { swiftkv: version, settings, data: dataDigests(tasks), results, paired };
+    process.stdout.write(`${formatJson(body)}\n`);
+    return;
+  }
+  printResults(results, flags.markdown ?? false);
+  if (paired !== undefined) {
+    process.stdout.write('\n');
+    printPaired(paired, flags.markdown ?? false);
+  }
+}
+
+async function pairFiles(files: readonly string[], flags: EvalFlags): Promise<void> {
+  const { rows, left } = await readPairedFiles(files);
+  const paired = pairRows(rows);
+  if (flags.json) process.stdout.write(`${formatJson({ swiftkv: version, files, paired })}\n`);
+  else printPaired(paired, flags.markdown ?? false);
+  if (left.length > 0) note(`not in every file, so not compared: ${left.join(', ')}`);
 }

@@ -3,16 +3,16 @@
 import type { Engine } from '../../engine/engine.ts';
 import type { EngineInfo } from '../../engine/types.ts';
 import { SwiftKVError } from '../../errors.ts';
-import { type AgreementEstimate, agreementEstimate, compareWindows } from '../../eval/agreement.ts';
-import { type Choices, choicesOf, chooseItems } from '../../eval/choices.ts';
-import { answerItems, type ExactMatch, exactMatchOf } from '../../eval/exact-match.ts';
+import { type Agreement, type AgreementEstimate, agreementEstimate, compareWindows } from '../../eval/agreement.ts';
+import { type ChoiceResult, type Choices, choicesOf, chooseItems, type Normalisation } from '../../eval/choices.ts';
+import { answerItems, type ExactMatch, exactMatchOf, groupOf } from '../../eval/exact-match.ts';
 import { subsetOf } from '../../eval/in-order.ts';
-import { type Perplexity, perplexityOf, scoreWindows } from '../../eval/perplexity.ts';
+import { type Perplexity, perplexityOf, type ScoredWindow, scoreWindows } from '../../eval/perplexity.ts';
 import { textWindows, type Window } from '../../eval/windows.ts';
 import { status } from '../bench/output.ts';
 import { type KvDType, loadEngine } from '../model-options.ts';
 import type { EvalFlags } from './eval.ts';
-import type { Tasks } from './tasks.ts';
+import { digest, type Tasks } from './tasks.ts';
 
 export interface EvalResult {
   /** As it was asked for. */
@@ -22,10 +22,25 @@ export interface EvalResult {
   weights: string[];
   level: string;
   threads: number;
-  perplexity?: Perplexity;
-  exact?: ExactMatch;
-  choices?: Choices;
-  agreement?: AgreementEstimate & { with: string };
+  /** The digest is of the windows' tokens: another tokenizer makes other windows. */
+  perplexity?: Perplexity & { tokenDigest: string; perWindow: ScoredWindow[] };
+  exact?: ExactMatch & { perItem: ExactRecord[] };
+  choices?: Choices & { perItem: ChoiceRecord[] };
+  agreement?: AgreementEstimate & { with: string; perWindow: Agreement[] };
+}
+
+export interface ExactRecord {
+  id: string;
+  group: string;
+  correct: boolean;
+  /** What the model said. */
+  text: string;
+}
+
+/** Whether each way to choose was right. */
+export interface ChoiceRecord extends Record<Normalisation, boolean> {
+  id: string;
+  logLikelihoods: number[];
 }
 
 export async function evaluateModels(
@@ -70,9 +85,9 @@ async function evaluateEngine(
   const label = `${model}, ${kvCacheDtype} cache:`;
   if (tasks.text !== null) {
     const windows = await windowsFor(engine, tasks.text, flags);
-    result.perplexity = perplexityOf(
-      await collect(scoreWindows(engine, windows, run), `${label} window`, windows.length),
-    );
+    const perWindow = await collect(scoreWindows(engine, windows, run), `${label} window`, windows.length);
+    const tokenDigest = digest(windows.map(({ tokenIds }) => tokenIds));
+    result.perplexity = { ...perplexityOf(perWindow), tokenDigest, perWindow };
     if (reference !== null) {
       await requireSameTokens(reference, tasks.text, windows, flags);
       const compared = await collect(
@@ -80,19 +95,36 @@ async function evaluateEngine(
         `${label} agreement, window`,
         windows.length,
       );
-      result.agreement = { with: flags.agree!, ...agreementEstimate(compared) };
+      result.agreement = { with: flags.agree!, ...agreementEstimate(compared), perWindow: compared };
     }
   }
   if (tasks.exact !== null) {
     const answers = await collect(answerItems(engine, tasks.exact, run), `${label} answer`, tasks.exact.length);
-    result.exact = exactMatchOf(answers, flags.by);
+    const perItem = answers.map((answer) => ({
+      id: answer.item.id,
+      group: groupOf(answer, flags.by),
+      correct: answer.right,
+      text: answer.text,
+    }));
+    result.exact = { ...exactMatchOf(answers, flags.by), perItem };
   }
   if (tasks.choices !== null) {
     const { items, shots } = tasks.choices;
     const options = { ...run, format: flags.format, shots, numShots: flags.shots ?? 0 };
-    result.choices = choicesOf(await collect(chooseItems(engine, items, options), `${label} choice`, items.length));
+    const chosen = await collect(chooseItems(engine, items, options), `${label} choice`, items.length);
+    result.choices = { ...choicesOf(chosen), perItem: chosen.map(choiceRecord) };
   }
   return result;
+}
+
+function choiceRecord({ item, scores, picks }: ChoiceResult): ChoiceRecord {
+  return {
+    id: item.id,
+    plain: picks.plain === item.answer,
+    perToken: picks.perToken === item.answer,
+    perByte: picks.perByte === item.answer,
+    logLikelihoods: scores.map(({ logLikelihood }) => logLikelihood),
+  };
 }
 
 /** The windows of the text for this model: another tokenizer makes other ones. */

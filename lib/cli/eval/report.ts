@@ -1,10 +1,12 @@
-// The table of an evaluation: a row for each model and cache, a column for each figure.
+// The tables of an evaluation: a row for each model and cache, a column for each figure; and each against the first.
 
 import { normalisations } from '../../eval/choices.ts';
+import type { Interval } from '../../eval/paired.ts';
 import type { Estimate } from '../../eval/statistics.ts';
 import { type Column, note, renderTable } from '../bench/output.ts';
 import { formatCount } from '../table.ts';
 import type { EvalResult } from './evaluate.ts';
+import type { Paired, PairedRow } from './pair.ts';
 
 export function printResults(results: readonly EvalResult[], markdown: boolean): void {
   process.stdout.write(`${renderTable(columns(results), results, markdown)}\n`);
@@ -21,11 +23,6 @@ export function printResults(results: readonly EvalResult[], markdown: boolean):
 const choiceTitles = { plain: 'choices', perToken: '/ token', perByte: '/ byte' } as const;
 
 function columns(results: readonly EvalResult[]): Column<EvalResult>[] {
-  const right = (title: string, cell: (r: EvalResult) => string): Column<EvalResult> => ({
-    title,
-    align: 'right',
-    cell,
-  });
   const list: Column<EvalResult>[] = [
     { title: 'model', align: 'left', cell: (r) => r.model },
     { title: 'KV cache', align: 'left', cell: (r) => r.kvCache },
@@ -52,13 +49,63 @@ function columns(results: readonly EvalResult[]): Column<EvalResult>[] {
         const group = r.exact!.groups.find(({ group }) => group === name);
         return group === undefined ? '-' : `${(group.value * 100).toFixed(0)}%`;
       };
-      list.push(...groups.map((name) => right(name, (r) => cell(r, name))));
+      list.push(...groups.map((name) => right<EvalResult>(name, (r) => cell(r, name))));
     }
   }
   if (first?.choices !== undefined) {
-    list.push(...normalisations.map((way) => right(choiceTitles[way], (r) => percent(r.choices![way]))));
+    list.push(...normalisations.map((way) => right<EvalResult>(choiceTitles[way], (r) => percent(r.choices![way]))));
   }
   return list;
+}
+
+/** The title stands over the table, after an empty line where another table is before it. */
+export function printPaired({ against, rows }: Paired, markdown: boolean): void {
+  const from = against.file === undefined ? '' : ` of ${against.file}`;
+  const title = `against ${against.model} (${against.kvCache})${from}: difference on the same items and windows [95% interval]`;
+  process.stdout.write(`${title}\n\n${renderTable(pairedColumns(rows), rows, markdown)}\n`);
+  const others = rows.filter(({ perplexity }) => perplexity === null).map(({ model }) => model);
+  if (others.length > 0) {
+    note(`perplexity: the tokenizer of ${[...new Set(others)].join(', ')} makes other windows, which have no pairs`);
+  }
+}
+
+function pairedColumns(rows: readonly PairedRow[]): Column<PairedRow>[] {
+  const list: Column<PairedRow>[] = [
+    { title: 'model', align: 'left', cell: (r) => r.model },
+    { title: 'KV cache', align: 'left', cell: (r) => r.kvCache },
+  ];
+  const [first] = rows;
+  if (first?.file !== undefined) list.unshift({ title: 'file', align: 'left', cell: (r) => r.file! });
+  if (first?.perplexity !== undefined) {
+    const cell = ({ perplexity: p }: PairedRow) => (p === null ? '-' : interval(p!.change, 100, 2));
+    list.push(right('perplexity, %', cell));
+  }
+  if (first?.agreement !== undefined) {
+    list.push(
+      right('agreement, points', ({ agreement: a }) => (a === null ? '-' : interval(a!.agreement, 100, 1))),
+      right('KL, nats', ({ agreement: a }) => (a === null ? '-' : interval(a!.kl, 1, 4))),
+    );
+  }
+  if (first?.exact !== undefined) list.push(right('exact, points', (r) => interval(r.exact!, 100, 1)));
+  if (first?.choices !== undefined) {
+    for (const way of normalisations) {
+      list.push(right(`${choiceTitles[way]}, points`, (r) => interval(r.choices![way], 100, 1)));
+    }
+  }
+  return list;
+}
+
+function right<Row>(title: string, cell: (row: Row) => string): Column<Row> {
+  return { title, align: 'right', cell };
+}
+
+function interval({ value, low, high }: Interval, scale: number, digits: number): string {
+  const signed = (x: number) => {
+    const text = (x * scale).toFixed(digits);
+    if (Number(text) === 0) return text.replace('-', '');
+    return x > 0 ? `+${text}` : text;
+  };
+  return Number.isFinite(low) ? `${signed(value)} [${signed(low)}, ${signed(high)}]` : signed(value);
 }
 
 function percent({ value, standardError }: Estimate): string {

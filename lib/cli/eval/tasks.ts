@@ -1,5 +1,6 @@
 // The files of an evaluation, read and checked before any model is loaded.
 
+import { createHash } from 'node:crypto';
 import { SwiftKVError } from '../../errors.ts';
 import { type ChoiceItem, readChoiceItems } from '../../eval/choices.ts';
 import { type ExactItem, readExactItems } from '../../eval/exact-match.ts';
@@ -12,6 +13,22 @@ export interface Tasks {
   text: string | null;
   exact: ExactItem[] | null;
   choices: { items: ChoiceItem[]; shots: ChoiceItem[] } | null;
+}
+
+/** Of what each measure is taken, as a digest: equal ones are of the same text and items, wherever the files are. */
+export type DataDigests = Partial<Record<'perplexity' | 'exact' | 'choices', string>>;
+
+export function dataDigests({ text, exact, choices }: Tasks): DataDigests {
+  const question = ({ question, choices, answer }: ChoiceItem) => [question, choices, answer];
+  const digests: DataDigests = {};
+  if (text !== null) digests.perplexity = digest(text);
+  if (exact !== null) digests.exact = digest(exact.map(({ prompt, answer, stops }) => [prompt, answer, stops]));
+  if (choices !== null) digests.choices = digest([choices.items.map(question), choices.shots.map(question)]);
+  return digests;
+}
+
+export function digest(value: unknown): string {
+  return createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16);
 }
 
 /** @throws ERR_IO, ERR_INVALID_ARGUMENT with file and line */
