@@ -82,7 +82,7 @@ export async function* distill(base: string, given: DistillRunOptions): AsyncGen
     kind: 'distill',
     source,
     identity: { ...layout, temperature, hiddenLossMult, hiddenLossLayer },
-    options: { ...options, contextWeight: options.lossOn === 'all' ? 1 : options.contextWeight },
+    options: { ...options, contextWeight: given.contextWeight ?? (options.lossOn === 'all' ? 1 : 0) },
     distill: { temperature, hiddenLossMult, hiddenLossLayer },
     write: (out, model) =>
       writeSwiftKVCheckpoint(out, opened, layout, parametersOf(model), { variant, signal: options.signal }),
