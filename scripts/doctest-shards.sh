@@ -12,6 +12,10 @@ doctest_shards() (
   mapfile -t names < <(grep -v -e '^\[doctest\]' -e '^=*$' "$work/list")
   if ((${#names[@]} == 0)); then echo "doctest-shards: no test case was chosen" >&2; exit 1; fi
 
+  local twice
+  twice=$(printf '%s\n' "${names[@]}" | sort | uniq -d)  # a filter takes all cases of a name
+  if [[ -n $twice ]]; then echo "doctest-shards: two test cases are called: $twice" >&2; exit 1; fi
+
   run() {  # run SHARD PROGRAM ARGUMENTS...
     local shard=$1 filter= i result=0
     shift

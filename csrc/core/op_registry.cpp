@@ -353,10 +353,11 @@ class Matcher {
       refuse(spec_, "operand dkv is " + to_string(kv) + " wide, expected a multiple of 2*Hk*hd = " + to_string(group));
     }
     if (attention) {
+      const int64_t groups = kv / group;
       const double which = op_.attrs[1];
-      if (which >= 0 && which < static_cast<double>(kv / group) && which == std::floor(which)) return;
-      refuse(spec_, "Expected one of the " + to_string(kv / group) +
-                        " groups of dkv for attribute group but received " + to_string(which));
+      if (which >= 0 && which < static_cast<double>(groups) && which == std::floor(which)) return;
+      refuse(spec_, "Expected one of the " + to_string(groups) + " groups of dkv for attribute group but received " +
+                        to_string(which));
     }
     if (heads + kv == 0) refuse(spec_, "Expected dq, dkv or both");
     if (op_.size(Sym::n) != heads + kv) {

@@ -9,8 +9,9 @@ import { readRange } from '../checkpoint/files.ts';
 import { readSafetensorsHeader } from '../checkpoint/safetensors.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import { SwiftKVError } from '../errors.ts';
-import type { FlatArray, TrainingModel } from './model.ts';
+import type { TrainingModel } from './model.ts';
 import type { TrainerState } from './trainer.ts';
+import type { FlatArray } from './training-memory.ts';
 
 /** What a run is: a checkpoint goes on with the same only. Values are compared one by one. */
 export type RunIdentity = Readonly<Record<string, string | number | boolean | null>>;

@@ -96,7 +96,7 @@ TEST_CASE("linear with quantized weights: rows alone and among hundreds have the
   });
 }
 
-TEST_CASE("linear with quantized weights: NaN and infinity in one row stay in that row") {
+TEST_CASE("linear with quantized weights: NaN and infinity in the last element of a row stay in that row") {
   for_each_level([](cpu::CpuLevel level) {
     const LevelDevice device(level, 2);
     for (const QuantScheme& kind : kQuantSchemes)
