@@ -258,7 +258,8 @@ export class ProgramBuilder {
     return this.#tensors[ref.index]!;
   }
 
-  protected isTapped(name: string): boolean {
+  /** Whether a tap of this name is asked for. */
+  isTapped(name: string): boolean {
     return this.#taps.has(name);
   }
 

@@ -1,7 +1,7 @@
 // A model in training: its weights, the flat arrays of what is trained, and the programs that work on them.
 
 import { SwiftKVError, toSwiftKVError } from '../errors.ts';
-import { openBackend } from '../kernels/backend.ts';
+import { type OpenedBackend, openBackend } from '../kernels/backend.ts';
 import { availableMemory } from '../machine/memory.ts';
 import type { ModelConfig } from '../model/config.ts';
 import { resolveModel } from '../model/embedded.ts';
@@ -14,7 +14,7 @@ import type { Bindings } from '../model/program.ts';
 import { StepProgram } from '../model/step-program.ts';
 import { planWeights } from '../model/weight-plan.ts';
 import type { TransposedKey, WeightKey } from '../model/weights.ts';
-import type { NativeBatch, NativeBinding, NativeDevice, NativeTensor } from '../native/binding.ts';
+import type { NativeBatch, NativeDevice, NativeTensor } from '../native/binding.ts';
 import { native } from '../native/load.ts';
 import { requireMemory, trainingBytes } from './memory.ts';
 import type { Parameters } from './parameters.ts';
@@ -75,6 +75,19 @@ export interface UpdateOptions {
   clip: number;
 }
 
+interface Parts {
+  config: ModelConfig;
+  parameters: Parameters;
+  opened: OpenedBackend;
+  options: TrainingModelOptions;
+  tensors: ReadonlyMap<string, NativeTensor>;
+  batch: NativeBatch;
+  micro: StepProgram;
+  update: StepProgram;
+  publish: StepProgram;
+  makeEvaluation: () => StepProgram;
+}
+
 export class TrainingModel {
   readonly config: ModelConfig;
   readonly parameters: Parameters;
@@ -82,8 +95,7 @@ export class TrainingModel {
   readonly level: string;
   readonly threads: number;
   readonly options: TrainingModelOptions;
-  readonly #binding: NativeBinding;
-  readonly #tensors: Map<string, NativeTensor>;
+  readonly #tensors: ReadonlyMap<string, NativeTensor>;
   readonly #batch: NativeBatch;
   readonly #micro: StepProgram;
   readonly #update: StepProgram;
@@ -94,28 +106,13 @@ export class TrainingModel {
   updates = 0;
   #disposed = false;
 
-  private constructor(parts: {
-    config: ModelConfig;
-    parameters: Parameters;
-    device: NativeDevice;
-    level: string;
-    threads: number;
-    options: TrainingModelOptions;
-    binding: NativeBinding;
-    tensors: Map<string, NativeTensor>;
-    batch: NativeBatch;
-    micro: StepProgram;
-    update: StepProgram;
-    publish: StepProgram;
-    makeEvaluation: () => StepProgram;
-  }) {
+  private constructor(parts: Parts) {
     this.config = parts.config;
     this.parameters = parts.parameters;
-    this.device = parts.device;
-    this.level = parts.level;
-    this.threads = parts.threads;
+    this.device = parts.opened.native;
+    this.level = parts.opened.level;
+    this.threads = parts.opened.threads;
     this.options = parts.options;
-    this.#binding = parts.binding;
     this.#tensors = parts.tensors;
     this.#batch = parts.batch;
     this.#micro = parts.micro;
@@ -156,14 +153,9 @@ export class TrainingModel {
       for (const key of step.transposed) await memory.transpose(key);
       await memory.readParameters(checkpoint.tensors);
 
-      const pool = binding.kvPool(device, numBlocks, [
-        ...Array.from({ length: step.numCaches }, () => ({
-          numKvHeads: config.numKvHeads,
-          headDim: config.headDim,
-          dtype: options.dtype,
-          scales: 'none' as const,
-        })),
-      ]);
+      const { numKvHeads, headDim } = config;
+      const cache = { numKvHeads, headDim, dtype: options.dtype, scales: 'none' } as const;
+      const pool = binding.kvPool(device, numBlocks, new Array(step.numCaches).fill(cache));
       const bindings: Bindings = {
         constants: tensors as ReadonlyMap<WeightKey | TransposedKey, NativeTensor>,
         pool,
@@ -176,11 +168,8 @@ export class TrainingModel {
       const model = new TrainingModel({
         config,
         parameters,
-        device,
-        level: opened.level,
-        threads: opened.threads,
+        opened,
         options,
-        binding,
         tensors,
         batch: binding.batch(device, capacity),
         micro: make(options.task, step.program),
@@ -271,11 +260,6 @@ export class TrainingModel {
         { values: values.subarray(offset, offset + length), shape },
       ]),
     );
-  }
-
-  /** Stops the step in flight, which then rejects with ERR_ABORTED. */
-  cancel(): void {
-    if (!this.#disposed) this.#micro.cancel();
   }
 
   async dispose(): Promise<void> {

@@ -150,7 +150,7 @@ export function trainStep(options: MicroStepOptions): MicroStep {
 
 /** The head's product on all rows, where it is asked for. */
 function tapLogits(b: Tape, c: ModelConfig, a: Ref<'buffer'>): void {
-  if (!b.wants('logits')) return;
+  if (!b.isTapped('logits')) return;
   const logits = b.result('logits', 'f32', ['T', c.vocabSize]);
   b.emit('linear', { a: b.read(a), w: b.constant('head'), y: logits }, { accumulate: false });
 }

@@ -106,11 +106,6 @@ export class Tape extends ProgramBuilder {
     return buffer;
   }
 
-  /** Whether a tap of this name is asked for. */
-  wants(name: string): boolean {
-    return this.isTapped(name);
-  }
-
   /** Emits, and records it if gradients are wanted. */
   recordIf(wanted: boolean, emit: () => void): void {
     const before = this.#entries;

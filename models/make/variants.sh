@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Remakes the embedded SwiftKV variants from the embedded base by distillation, about half an hour each on two cores, and
-# goes on where it was stopped. Needs the data that README.md makes: CORPUS has prose.jsonl and the recall documents.
+# Remakes the embedded SwiftKV variants from the embedded base by distillation, and goes on where it was stopped. Needs the data that README.md makes: CORPUS has prose.jsonl and the recall documents.
 #
 #   models/make/variants.sh CORPUS [swiftkv-50|swiftkv-50-g4]...
 set -euo pipefail

@@ -210,9 +210,7 @@ struct Run {
   Status operator()(Op<OpKind::copy_rows>, const CopyRowsParams& p) const { return k.copy_rows(p, c); }
   template <TrainOp AnyOp, class Params>
   Status operator()(AnyOp op, const Params& p) const {
-    const auto& kernel = TrainKernelOf{k.train()}(op);
-    if (kernel.run == nullptr) return fail(Code::unsupported, "this op of training has no kernel yet");
-    return kernel.run(p, c);
+    return TrainKernelOf{k.train()}(op).run(p, c);
   }
 };
 

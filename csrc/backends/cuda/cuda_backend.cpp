@@ -166,8 +166,7 @@ struct Run {
   Status operator()(Op<OpKind::copy_rows>, const CopyRowsParams& p) const { return copy_rows(p, c); }
   template <OpKind K, class Params>
   Status operator()(Op<K>, const Params&) const {
-    return fail(Code::unsupported, "op %d is of training, which runs on the cpu: open a device of the cpu backend",
-                static_cast<int>(K));
+    return fail(Code::unsupported, "ops of training run on the cpu: open a device of the cpu backend");
   }
 };
 
