@@ -18,8 +18,8 @@ for name in "$@"; do
   new=models/$name.new
   [[ -e $new ]] || npx swiftkv distill models/base --variant --kv-layers 4 --group-size $group --out "$new" --resume \
     --data "$corpus/d980.jsonl=0.45" "$corpus/d420.jsonl=0.25" "$corpus/prose.jsonl=0.3" \
-    --steps 1500 --tokens-per-batch 4096 --max-length 1024 --seed 77 --lr 1e-3 --schedule cosine --floor 0.02 \
-    --answer-weight 4 --context-weight 0.3 --checkpoint-every 50
+    --steps 470 --tokens-per-batch 4096 --max-length 1024 --seed 77 --lr 3e-3 --schedule cosine --floor 0.02 \
+    --hidden-loss 0.1 --answer-weight 4 --context-weight 0.3 --checkpoint-every 50
   rm -rf "models/$name"
   mv "$new" "models/$name"
   rm -rf "$new-training"
