@@ -8,7 +8,7 @@ import { chatCommand } from './chat/chat.ts';
 import { convertCommand } from './convert.ts';
 import { distillCommand } from './distill.ts';
 import { evalCommand } from './eval/eval.ts';
-import { reportError } from './exit.ts';
+import { exitOnClosedPipe, reportError } from './exit.ts';
 import { exportCommand } from './export.ts';
 import { generateCommand } from './generate.ts';
 import { infoCommand } from './info.ts';
@@ -50,10 +50,12 @@ Examples:
   swiftkv convert DIR --kv-layers 50% --group-size 4 --out STUDENT
   swiftkv eval embedded:base embedded:swiftkv-50 --perplexity embedded:heldout --exact embedded:recall --every 3
 
-Exit codes: 0 done, 1 failed, 2 wrong command line, 3 worse figures (bench compare), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong command line, 3 worse figures (bench compare), 130 interrupted,
+141 nobody reads the output.
 `,
 );
 
+exitOnClosedPipe();
 try {
   await program.parseAsync();
 } catch (error) {

@@ -19,6 +19,20 @@ export function demo(args: readonly string[]): Promise<Run> {
   return node([dist('demo.js'), ...args]);
 }
 
+/** Runs the command with nobody reading its output. */
+export function swiftkvUnread(args: readonly string[]): Promise<Omit<Run, 'stdout'>> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [dist('main.js'), ...args], { stdio: 'pipe' });
+    let stderr = '';
+    child.stdout.destroy();
+    child.stderr.setEncoding('utf8').on('data', (chunk) => {
+      stderr += chunk;
+    });
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, stderr }));
+  });
+}
+
 function node(args: readonly string[], input = ''): Promise<Run> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, { stdio: 'pipe' });
