@@ -9,7 +9,7 @@ import { proseFile, resolveModel } from '../model/embedded.ts';
 import { type Answer, compare, type Variant } from './demo/compare.ts';
 import { type DemoDocument, makeDocument } from './demo/document.ts';
 import { printAnswers, printSummary } from './demo/report.ts';
-import { reportError, withInterrupt } from './exit.ts';
+import { exitOnClosedPipe, reportError, withInterrupt } from './exit.ts';
 import { readPrompt } from './generate.ts';
 import { positiveInteger } from './model-options.ts';
 import { seededRandom } from './random.ts';
@@ -80,6 +80,7 @@ function excerpt(text: string): string {
   return `${head} [... ${text.length - 360} characters ...] ${tail}`.replace(/^/gm, '  ');
 }
 
+exitOnClosedPipe();
 try {
   await command.parseAsync();
 } catch (error) {

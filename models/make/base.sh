@@ -17,6 +17,10 @@ train() { # train FROM TO OPTIONS...
 
 train "$start" "$out-1" --steps 1500 --warmup 0.03 --seed 11 \
   --data "$corpus/d980.jsonl=0.45" "$corpus/d420.jsonl=0.25" "$corpus/r980.jsonl=0.15" "$corpus/prose.jsonl=0.15"
-[[ -e $out-2 ]] || node models/make/layers.mjs "$out-1" 0,3,4,5,6,+6,+7,7 "$out-2"
+if [[ ! -e $out-2 ]]; then
+  rm -rf "$out-2.new"
+  node models/make/layers.mjs "$out-1" 0,3,4,5,6,+6,+7,7 "$out-2.new"
+  mv "$out-2.new" "$out-2"
+fi
 train "$out-2" "$out" --steps 2900 --warmup 0.02 --seed 12 \
   --data "$corpus/d980.jsonl=0.40" "$corpus/d420.jsonl=0.15" "$corpus/r980.jsonl=0.15" "$corpus/prose.jsonl=0.30"

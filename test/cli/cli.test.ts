@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { GenerateResult } from '../../lib/engine/types.ts';
-import { demo, swiftkv, swiftkvUnread } from './run.ts';
+import { demo, swiftkv, unread } from './run.ts';
 
 const letter = 'The code for Mara is 4821. The code for Owen is 990.';
 const prompt = `${letter}\n\nQuestion: What is the code for Mara?\nAnswer:`;
@@ -203,7 +203,8 @@ it('prints help with exit code 0', async () => {
 });
 
 it('ends without a word when nobody reads its output', async () => {
-  expect(await swiftkvUnread(['--help'])).toEqual({ code: 141, stderr: '' });
+  expect(await unread('main.js', ['--help'])).toEqual({ code: 141, stderr: '' });
+  expect(await unread('demo.js', [])).toEqual({ code: 141, stderr: '' });
 });
 
 describe('the demonstration of npm start', () => {

@@ -19,10 +19,10 @@ export function demo(args: readonly string[]): Promise<Run> {
   return node([dist('demo.js'), ...args]);
 }
 
-/** Runs the command with nobody reading its output. */
-export function swiftkvUnread(args: readonly string[]): Promise<Omit<Run, 'stdout'>> {
+/** Runs the command, or the demonstration, with nobody reading its output. */
+export function unread(file: 'main.js' | 'demo.js', args: readonly string[]): Promise<Omit<Run, 'stdout'>> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [dist('main.js'), ...args], { stdio: 'pipe' });
+    const child = spawn(process.execPath, [dist(file), ...args], { stdio: 'pipe' });
     let stderr = '';
     child.stdout.destroy();
     child.stderr.setEncoding('utf8').on('data', (chunk) => {
